@@ -1,0 +1,3 @@
+//! The smallest program that embeds kbqueue.
+
+fn main() {}

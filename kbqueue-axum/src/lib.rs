@@ -1,0 +1,1 @@
+//! Mountable axum routers for kbqueue.

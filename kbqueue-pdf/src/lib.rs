@@ -1,0 +1,1 @@
+//! The PDF extractor of kbqueue, on pdfium.

@@ -1,0 +1,1 @@
+//! The embedded store of kbqueue: documents in a SQLite file.

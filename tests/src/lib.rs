@@ -1,0 +1,1 @@
+//! System and fault tests of kbqueue, and the server helpers that they share.
