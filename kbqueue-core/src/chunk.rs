@@ -241,6 +241,18 @@ impl Chunker {
         self.ended = true;
     }
 
+    /// How it cuts.
+    #[must_use]
+    pub fn options(&self) -> ChunkOptions {
+        self.options
+    }
+
+    /// Whether [`finish`](Self::finish) was called.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Length of the text so far, in characters.
     #[must_use]
     pub fn text_chars(&self) -> u64 {

@@ -1,0 +1,125 @@
+//! Free slots in, running attempts out.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::attempt::{self, Ended};
+use super::pause::Pause;
+use super::{BatchReport, Inner};
+use crate::document::Document;
+use crate::error::chain;
+use crate::store::{ClaimRequest, Claims, Result};
+
+/// Claims whenever there is a free slot and something to claim, until the processor stops.
+pub(super) async fn keep_claiming(inner: Arc<Inner>) {
+    let mut pause = Pause::default();
+    loop {
+        let Some(slots) = inner
+            .stop
+            .run_until_cancelled(free_slots(&inner, usize::MAX))
+            .await
+        else {
+            return;
+        };
+        let asked = slots.len();
+        // Not cancelled by a stop: what it claims must be known, so that it can be released.
+        let wait = match claim(&inner, asked).await {
+            Ok(claims) => {
+                pause = Pause::default();
+                let full = claims.documents.len() == asked;
+                for (document, slot) in claims.documents.into_iter().zip(slots) {
+                    spawn(&inner, document, slot);
+                }
+                if full {
+                    continue;
+                }
+                let due = claims.next_due.unwrap_or(inner.options.check_interval);
+                due.min(inner.options.check_interval)
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "cannot claim, trying again");
+                pause.next().min(inner.options.check_interval)
+            }
+        };
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = inner.wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Claims up to `batch_size` documents, as slots become free, and waits for all of them.
+pub(super) async fn one_batch(inner: &Arc<Inner>) -> Result<BatchReport> {
+    let mut report = BatchReport::default();
+    let mut attempts = FuturesUnordered::new();
+    let mut left = inner.options.batch_size;
+    while left > 0 && !inner.stop.is_cancelled() {
+        let slots = free_slots(inner, left).await;
+        let asked = slots.len();
+        let claims = match claim(inner, asked).await {
+            Ok(claims) => claims,
+            // What was claimed before goes on and is reported.
+            Err(error) if !attempts.is_empty() => {
+                tracing::warn!(error = chain(&error), "the batch ends early");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let got = claims.documents.len();
+        for (document, slot) in claims.documents.into_iter().zip(slots) {
+            attempts.push(spawn(inner, document, slot));
+        }
+        left -= got;
+        if got < asked {
+            break;
+        }
+    }
+    while let Some(ended) = attempts.next().await {
+        report.count(ended.unwrap_or(Ended::Unknown));
+    }
+    Ok(report)
+}
+
+/// Waits for a free slot, and takes as many as are free: at most `limit` and one batch.
+async fn free_slots(inner: &Inner, limit: usize) -> Vec<OwnedSemaphorePermit> {
+    let one = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
+    let first = Arc::clone(&inner.slots)
+        .acquire_owned()
+        .await
+        .expect("it is never closed");
+    let mut free = vec![first];
+    let limit = limit.min(inner.options.batch_size.max(1));
+    while free.len() < limit
+        && let Some(slot) = one(&inner.slots)
+    {
+        free.push(slot);
+    }
+    free
+}
+
+async fn claim(inner: &Inner, slots: usize) -> Result<Claims> {
+    let request = ClaimRequest {
+        grace: inner.options.fingerprint_grace,
+        ..ClaimRequest::new(
+            inner.worker.clone(),
+            slots,
+            inner.options.lease,
+            inner.fingerprint.clone(),
+        )
+    };
+    inner.store.claim(request).await
+}
+
+fn spawn(inner: &Arc<Inner>, document: Document, slot: OwnedSemaphorePermit) -> JoinHandle<Ended> {
+    let task = attempt::run(Arc::clone(inner), document);
+    inner.attempts.spawn(async move {
+        let ended = task.await;
+        drop(slot);
+        ended
+    })
+}
