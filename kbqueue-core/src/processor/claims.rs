@@ -1,6 +1,7 @@
 //! Free slots in, running attempts out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -13,6 +14,8 @@ use super::{BatchReport, Inner};
 use crate::document::Document;
 use crate::error::chain;
 use crate::store::{ClaimRequest, Claims, Result};
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Claims whenever there is a free slot and something to claim, until the processor stops.
 pub(super) async fn keep_claiming(inner: Arc<Inner>) {
@@ -38,7 +41,11 @@ pub(super) async fn keep_claiming(inner: Arc<Inner>) {
                     continue;
                 }
                 let due = claims.next_due.unwrap_or(inner.options.check_interval);
-                due.min(inner.options.check_interval)
+                // Not at once, even should a store say so: it would be asked without end.
+                due.clamp(
+                    SHORTEST_WAIT,
+                    inner.options.check_interval.max(SHORTEST_WAIT),
+                )
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "cannot claim, trying again");

@@ -46,6 +46,7 @@ pub struct Processor {
     store: Arc<dyn Store>,
     blobs: BlobStore,
     extractor: Arc<dyn Extractor>,
+    slots: Arc<Semaphore>,
     running: Arc<Mutex<Option<Running>>>,
 }
 
@@ -109,11 +110,13 @@ impl Processor {
         extractor: Arc<dyn Extractor>,
         options: ProcessorOptions,
     ) -> Self {
+        let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
         Self {
             options: Arc::new(options),
             store,
             blobs,
             extractor,
+            slots,
             running: Arc::default(),
         }
     }
@@ -136,11 +139,11 @@ impl Processor {
     /// # Errors
     /// What the store answered to the first claim.
     pub async fn process_once(&self) -> Result<BatchReport> {
-        if let Some(inner) = self
+        let background = self
             .running()
             .as_ref()
-            .map(|running| Arc::clone(&running.inner))
-        {
+            .map(|running| Arc::clone(&running.inner));
+        if let Some(inner) = background {
             return claims::one_batch(&inner).await;
         }
         let inner = self.inner();
@@ -237,7 +240,7 @@ impl Processor {
                 chunking.max_chars(),
                 chunking.overlap_chars()
             ),
-            slots: Arc::new(Semaphore::new(options.concurrency.max(1))),
+            slots: Arc::clone(&self.slots),
             leases: Arc::default(),
             settler: Settler::new(Arc::clone(&self.store)),
             attempts: TaskTracker::new(),

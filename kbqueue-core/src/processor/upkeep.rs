@@ -83,9 +83,9 @@ async fn maintain(inner: &Inner) {
         .min(Duration::from_secs(10))
         .max(Duration::from_millis(1));
     loop {
-        tokio::time::sleep(every).await;
         reap(inner).await;
         purge(inner).await;
+        tokio::time::sleep(every).await;
     }
 }
 
