@@ -1,0 +1,150 @@
+//! Bearer tokens and what their holders may do.
+
+use std::fmt;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::Response;
+use subtle::ConstantTimeEq;
+
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// One bearer token for each role. With none set, everybody may do everything, and a token that is
+/// sent is ignored. An empty token is as good as none.
+#[derive(Clone, Default)]
+pub struct Tokens {
+    /// Everything.
+    pub admin: Option<String>,
+    /// What a reader may, and to upload and start batches.
+    pub uploader: Option<String>,
+    /// To look.
+    pub reader: Option<String>,
+}
+
+/// What somebody may do; each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Reader,
+    Uploader,
+    Admin,
+}
+
+impl fmt::Debug for Tokens {
+    /// Says which are set, and never what they are: options end up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles: Vec<Role> = self.all().map(|(role, _)| role).collect();
+        write!(f, "Tokens({roles:?})")
+    }
+}
+
+impl Tokens {
+    /// Whether any token is set.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.all().next().is_some()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Role, &str)> {
+        let tokens = [
+            (Role::Admin, &self.admin),
+            (Role::Uploader, &self.uploader),
+            (Role::Reader, &self.reader),
+        ];
+        tokens
+            .into_iter()
+            .filter_map(|(role, token)| Some((role, token.as_deref()?)))
+            .filter(|(_, token)| !token.is_empty())
+    }
+
+    /// The highest role that `token` opens.
+    fn role_of(&self, token: &str) -> Option<Role> {
+        // Every token is compared, whichever matched, and each in constant time: how long it takes
+        // says nothing about how much of a guess was right.
+        self.all()
+            .filter(|(_, known)| known.as_bytes().ct_eq(token.as_bytes()).into())
+            .map(|(role, _)| role)
+            .max()
+    }
+}
+
+/// What [`require`] needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) state: ApiState,
+    pub(crate) role: Role,
+}
+
+/// Lets those through who hold the guard's role.
+pub(crate) async fn require(
+    State(guard): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    check(&guard.state.options.tokens, guard.role, request.headers())?;
+    Ok(next.run(request).await)
+}
+
+fn check(tokens: &Tokens, needed: Role, headers: &HeaderMap) -> Result<(), Problem> {
+    if !tokens.any() {
+        return Ok(());
+    }
+    let token = bearer(headers)
+        .ok_or_else(|| Problem::unauthorized("send a token as: Authorization: Bearer TOKEN"))?;
+    let role = tokens
+        .role_of(token)
+        .ok_or_else(|| Problem::unauthorized("this token is not known here"))?;
+    if role < needed {
+        return Err(Problem::forbidden(role, needed));
+    }
+    Ok(())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_open_their_own_role_and_stay_out_of_logs() {
+        let tokens = Tokens {
+            admin: Some("secret-a".into()),
+            uploader: None,
+            reader: Some("secret-r".into()),
+        };
+        assert_eq!(tokens.role_of("secret-a"), Some(Role::Admin));
+        assert_eq!(tokens.role_of("secret-r"), Some(Role::Reader));
+        assert_eq!(tokens.role_of("secret"), None);
+        assert_eq!(tokens.role_of(""), None);
+        assert_eq!(format!("{tokens:?}"), "Tokens([Admin, Reader])");
+    }
+
+    #[test]
+    fn the_same_token_for_two_roles_opens_the_higher_one() {
+        let tokens = Tokens {
+            admin: None,
+            uploader: Some("t".into()),
+            reader: Some("t".into()),
+        };
+        assert_eq!(tokens.role_of("t"), Some(Role::Uploader));
+    }
+
+    #[test]
+    fn an_empty_token_opens_nothing() {
+        let tokens = Tokens {
+            admin: Some(String::new()),
+            ..Tokens::default()
+        };
+        assert!(!tokens.any());
+        assert_eq!(tokens.role_of(""), None);
+    }
+}

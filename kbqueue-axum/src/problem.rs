@@ -1,0 +1,307 @@
+//! What goes wrong, as clients see it: RFC 9457 problem documents.
+
+use axum::Json;
+use axum::extract::OriginalUri;
+use axum::extract::multipart::MultipartError;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use kbqueue_core::error::chain;
+use kbqueue_core::{BlobError, DocumentId, StoreError};
+
+use crate::auth::Role;
+use crate::dto::{FileAnswer, ProblemBody};
+
+/// How long clients are asked to wait for a store that is away.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Why a call, or one file of it, was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// The last part of the stable type name: what programs decide by.
+    name: &'static str,
+    title: &'static str,
+    detail: String,
+    /// What became of an upload's files.
+    documents: Vec<FileAnswer>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        name: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            name,
+            title,
+            detail: detail.into(),
+            documents: Vec::new(),
+        }
+    }
+
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        let title = "The request cannot be understood";
+        Self::new(StatusCode::BAD_REQUEST, "malformed-request", title, detail)
+    }
+
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        let title = "A valid token is needed";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail)
+    }
+
+    pub(crate) fn forbidden(has: Role, needed: Role) -> Self {
+        let detail = format!("this token is for the role {has:?}, and this call needs {needed:?}");
+        let title = "The token does not allow this";
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            title,
+            detail.to_lowercase(),
+        )
+    }
+
+    pub(crate) fn no_such_path() -> Self {
+        let detail = "no call has this path";
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub(crate) fn no_such_document(id: DocumentId) -> Self {
+        let detail = format!("there is no document {id}");
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "the header Allow lists the methods of this path";
+        let title = "The path has no such method";
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn no_workers() -> Self {
+        let detail = "this server takes and shows documents, and leaves their processing to others";
+        let title = "Nothing is processed here";
+        Self::new(StatusCode::CONFLICT, "no-workers", title, detail)
+    }
+
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        let title = "Too large";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", title, detail)
+    }
+
+    pub(crate) fn not_multipart() -> Self {
+        let title = "The content type is not supported";
+        let detail = "send multipart/form-data with one or more parts named files";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-content-type",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn empty_file() -> Self {
+        let title = "The file is empty";
+        let detail = "the file has no bytes";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "empty-file",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn not_a_pdf() -> Self {
+        let title = "Not a supported document";
+        let detail = "the file is not a PDF: its first 1024 bytes do not contain %PDF-";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-document",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        let title = "A value is not valid";
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-value",
+            title,
+            detail,
+        )
+    }
+
+    pub(crate) fn key_reused(id: DocumentId) -> Self {
+        let title = "The idempotency key stands for other content";
+        let detail = format!("document {id} was uploaded under this key, and has other content");
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            title,
+            detail,
+        )
+    }
+
+    fn unavailable() -> Self {
+        let title = "Storage is unavailable";
+        let detail = "storage did not answer; repeating the request later is safe";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            title,
+            detail,
+        )
+    }
+
+    fn internal() -> Self {
+        let title = "Internal error";
+        let detail = "something went wrong here; the server's log has the cause";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
+    }
+
+    /// Says along with the problem what became of each file.
+    pub(crate) fn with_documents(mut self, documents: Vec<FileAnswer>) -> Self {
+        self.documents = documents;
+        self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// As JSON; `instance` is the path that was called.
+    pub(crate) fn body(&self, instance: Option<String>) -> ProblemBody {
+        ProblemBody {
+            kind: format!("urn:kbqueue:problem:{}", self.name),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            instance,
+            documents: self.documents.clone(),
+        }
+    }
+
+    fn response(&self, instance: Option<String>) -> Response {
+        let mut response = (self.status, Json(self.body(instance))).into_response();
+        let headers = response.headers_mut();
+        let set = [
+            (CONTENT_TYPE, Some("application/problem+json")),
+            (WWW_AUTHENTICATE, self.challenge()),
+            (
+                RETRY_AFTER,
+                (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
+            ),
+        ];
+        for (name, value) in set {
+            if let Some(value) = value {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+        }
+        response
+    }
+
+    fn challenge(&self) -> Option<&'static str> {
+        match self.status {
+            StatusCode::UNAUTHORIZED => Some(r#"Bearer realm="kbqueue""#),
+            StatusCode::FORBIDDEN => Some(r#"Bearer realm="kbqueue", error="insufficient_scope""#),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.response(None);
+        // For `name_instance`, which knows the path.
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Adds to each problem the path that was called, which handlers below do not know whole.
+pub(crate) async fn name_instance(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let uri = match OriginalUri::from_request_parts(&mut parts, &()).await {
+        Ok(OriginalUri(uri)) => uri,
+    };
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => {
+            let mut named = problem.response(Some(uri.path().to_owned()));
+            // Such as Allow, which axum adds.
+            for (name, value) in response.headers() {
+                if !named.headers().contains_key(name) && name != "content-length" {
+                    named.headers_mut().append(name, value.clone());
+                }
+            }
+            named
+        }
+        None => response,
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(id) => Self::no_such_document(id),
+            StoreError::Refused { .. } | StoreError::Superseded { .. } => {
+                let title = "The document's state does not allow this";
+                Self::new(StatusCode::CONFLICT, "conflict", title, error.to_string())
+            }
+            StoreError::Unavailable { .. } => {
+                tracing::warn!(error = chain(&error), "the store did not answer");
+                Self::unavailable()
+            }
+            _ => {
+                tracing::error!(error = chain(&error), "the store failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        tracing::error!(error = chain(&error), "the blob store failed");
+        match error {
+            BlobError::Store(_) | BlobError::Io(_) => Self::unavailable(),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::malformed(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::malformed(rejection.body_text())
+    }
+}
+
+impl From<MultipartError> for Problem {
+    fn from(error: MultipartError) -> Self {
+        // A host may limit whole requests.
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::too_large("the request is larger than this server takes");
+        }
+        Self::malformed(format!(
+            "the multipart body cannot be read: {}",
+            error.body_text()
+        ))
+    }
+}
