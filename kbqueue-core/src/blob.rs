@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 /// Names some bytes by what they are.
@@ -137,6 +138,23 @@ impl BlobStore {
             self.store.put(&path, bytes.into()).await?;
         }
         Ok(blob)
+    }
+
+    /// Stores a local file's bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] where the file cannot be read; [`BlobError::Store`].
+    pub async fn put_file(&self, path: impl AsRef<std::path::Path>) -> Result<BlobRef, BlobError> {
+        let mut file = tokio::fs::File::open(path).await?;
+        let mut upload = self.upload().await?;
+        let mut buffer = vec![0; LOCAL_PART_BYTES];
+        loop {
+            let read = file.read(&mut buffer).await?;
+            if read == 0 {
+                return upload.finish().await;
+            }
+            upload.write(&buffer[..read]).await?;
+        }
     }
 
     /// Opens stored bytes as a file to read and seek in; from a remote store they are first copied to
@@ -276,6 +294,9 @@ mod tests {
         let blob = upload.finish().await.unwrap();
         assert_eq!(blob.size_bytes, 3_000_000);
         assert_eq!(store.put(vec![7u8; 3_000_000].into()).await.unwrap(), blob);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![7u8; 3_000_000]).unwrap();
+        assert_eq!(store.put_file(file.path()).await.unwrap(), blob);
         let mut bytes = Vec::new();
         store
             .open(&blob)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::chunk::ChunkOptions;
 use crate::document::{Document, DocumentId, NewDocument, Properties};
 use crate::error::StoreError;
-use crate::event::Subscription;
+use crate::event::{Notice, Subscription};
 use crate::lifecycle::{Cursor, LeaseId};
 use crate::output::{Chunk, Image, Page, Progress};
 use crate::queue::{QueueName, QueueSettings, QueueStats};
@@ -371,6 +371,27 @@ pub trait StoreExt: Store {
     /// [`StoreError::NotFound`].
     async fn find(&self, id: DocumentId) -> Result<Document> {
         self.document(id).await?.ok_or(StoreError::NotFound(id))
+    }
+
+    /// Waits until a document is completed, failed or cancelled.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], also where it is deleted meanwhile.
+    async fn wait_finished(&self, id: DocumentId) -> Result<Document> {
+        // Subscribed before the first look, so that nothing can happen unseen between the two.
+        let mut notices = self.subscribe().await?;
+        loop {
+            match notices.next().await {
+                Notice::Document(change) if change.id != id => {}
+                Notice::Queue(_) => {}
+                Notice::Document(_) | Notice::Resync => {
+                    let document = self.find(id).await?;
+                    if document.lifecycle.state.is_terminal() {
+                        return Ok(document);
+                    }
+                }
+            }
+        }
     }
 
     /// All chunks that readers see, in memory at once.
