@@ -11,7 +11,7 @@ use std::time::Duration;
 use kbqueue_core::store::{ClaimRequest, Control, OutputQuery, Worker, WorkerId};
 use kbqueue_core::{
     BatchReport, ChunkOptions, ExtractError, MemoryStore, ProcessorOptions, QueueName,
-    QueueSettings, State, Store, StoreExt,
+    QueueSettings, State, StoreExt,
 };
 use support::{Bench, Fake, Flaky, Step};
 use tokio::time::Instant;
@@ -503,7 +503,7 @@ async fn documents_that_end_together_are_settled_together() {
         .unwrap();
     assert_eq!(report.completed, 50);
     let calls = store.settle_calls.load(Ordering::SeqCst);
-    assert!(calls < 50, "{calls} calls for 50 documents");
+    assert!(calls <= 3, "{calls} calls for 50 documents");
 }
 
 #[tokio::test(start_paused = true)]

@@ -289,6 +289,8 @@ impl Store for Flaky {
     }
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
         self.settle_calls.fetch_add(1, Ordering::SeqCst);
+        // A round trip, in which others may join the queue.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         self.up()?.settle(settlements).await
     }
     async fn depart(&self, worker: WorkerId) -> Result<()> {
