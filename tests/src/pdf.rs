@@ -8,7 +8,11 @@ use std::io::{self, Write};
 pub fn page_text(page: u32) -> String {
     let mut text = String::new();
     for line in 1..=40 {
-        writeln!(text, "Page {page}, line {line}: the quick brown fox jumps over the lazy dog.").unwrap();
+        writeln!(
+            text,
+            "Page {page}, line {line}: the quick brown fox jumps over the lazy dog."
+        )
+        .unwrap();
     }
     text
 }
@@ -27,11 +31,17 @@ pub fn text_pdf(pages: u32) -> Vec<u8> {
 /// # Errors
 /// Those of `out`.
 pub fn write_pdf(out: &mut impl Write, pages: u32, image_bytes: usize) -> io::Result<()> {
-    let mut pdf = Objects { out, written: 0, offsets: Vec::new() };
+    let mut pdf = Objects {
+        out,
+        written: 0,
+        offsets: Vec::new(),
+    };
     pdf.raw(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n")?;
     // Objects: 1 catalog, 2 page tree, 3 font, then page, content and image of each page.
     pdf.object(b"<< /Type /Catalog /Pages 2 0 R >>")?;
-    let kids: String = (0..pages).map(|page| format!("{} 0 R ", 4 + page * 3)).collect();
+    let kids: String = (0..pages)
+        .map(|page| format!("{} 0 R ", 4 + page * 3))
+        .collect();
     pdf.object(format!("<< /Type /Pages /Count {pages} /Kids [{kids}] >>").as_bytes())?;
     pdf.object(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>")?;
     let mut noise = 1u32;
@@ -102,9 +112,13 @@ impl<W: Write> Objects<'_, W> {
         let size = self.offsets.len() + 1;
         let mut table = format!("xref\n0 {size}\n0000000000 65535 f \n");
         for offset in &self.offsets {
-            write!(table, "{offset:010} 00000 n \n").unwrap();
+            writeln!(table, "{offset:010} 00000 n ").unwrap();
         }
-        write!(table, "trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n").unwrap();
+        write!(
+            table,
+            "trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
+        )
+        .unwrap();
         self.raw(table.as_bytes())
     }
 }

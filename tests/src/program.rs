@@ -12,10 +12,20 @@ use std::sync::Mutex;
 pub fn build(package: &str, binary: &str) -> PathBuf {
     // One build at a time within this process; cargo sees to other processes.
     static BUILDING: Mutex<()> = Mutex::new(());
-    let _building = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _building = BUILDING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let cargo = std::env::var_os("CARGO").expect("tests are run by cargo");
     let built = Command::new(cargo)
-        .args(["build", "--locked", "--quiet", "--package", package, "--bin", binary])
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--package",
+            package,
+            "--bin",
+            binary,
+        ])
         .current_dir(workspace())
         .status()
         .unwrap();

@@ -33,7 +33,14 @@ impl Server {
     /// Where it does not come up.
     pub async fn start(directory: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program::build("kbqueue-server", "kbqueue-server"))
-            .args(["--listen", "127.0.0.1:0", "--store", "sqlite:kbqueue.db", "--blobs", "file:blobs"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--store",
+                "sqlite:kbqueue.db",
+                "--blobs",
+                "file:blobs",
+            ])
             .args(flags)
             .current_dir(directory)
             .env("KBQUEUE_PDFIUM", pdfium())
@@ -46,7 +53,11 @@ impl Server {
         let log = directory.join("server.log");
         let mut stderr = child.stderr.take().unwrap();
         tokio::spawn(async move {
-            let mut file = std::fs::File::options().create(true).append(true).open(log).unwrap();
+            let mut file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .unwrap();
             let mut bytes = [0; 8192];
             while let Ok(read @ 1..) = stderr.read(&mut bytes).await {
                 std::io::Write::write_all(&mut file, &bytes[..read]).unwrap();
@@ -54,12 +65,19 @@ impl Server {
         });
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, stdout.read_line(&mut line))
+            .await
+            .unwrap()
+            .unwrap();
         let Some(url) = line.trim().strip_prefix("listening on ") else {
             let log = std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
             panic!("the server did not come up: {line:?}\n{log}");
         };
-        Self { child, url: url.to_owned(), http: reqwest::Client::new() }
+        Self {
+            child,
+            url: url.to_owned(),
+            http: reqwest::Client::new(),
+        }
     }
 
     /// An address below the API's prefix.
@@ -85,10 +103,19 @@ impl Server {
     pub async fn upload(&self, name: &str, bytes: Vec<u8>) -> String {
         let part = reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned());
         let form = reqwest::multipart::Form::new().part("files", part);
-        let answer = self.http.post(self.api("/upload")).multipart(form).send().await.unwrap();
+        let answer = self
+            .http
+            .post(self.api("/upload"))
+            .multipart(form)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200);
         let answer: Value = answer.json().await.unwrap();
-        answer["documents"][0]["document_id"].as_str().unwrap().to_owned()
+        answer["documents"][0]["document_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Asks for the document again and again until it is as it should be.
@@ -112,10 +139,16 @@ impl Server {
     /// Where they cannot be read.
     pub async fn chunks(&self, id: &str) -> Vec<Value> {
         let request = self.http.get(self.api(&format!("/documents/{id}/chunks")));
-        let answer = request.header("Accept", "application/x-ndjson").send().await.unwrap();
+        let answer = request
+            .header("Accept", "application/x-ndjson")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200);
         let text = answer.text().await.unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// `kill -9`, and waits until it is dead.
@@ -133,8 +166,17 @@ impl Server {
     pub async fn terminate(mut self) -> Duration {
         let started = Instant::now();
         let pid = self.pid().to_string();
-        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        assert!(
+            std::process::Command::new("kill")
+                .arg(pid)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(status.success(), "{status}");
         started.elapsed()
     }
@@ -160,6 +202,8 @@ impl Server {
 
 /// pdfium, for programs that are started elsewhere than in the workspace.
 fn pdfium() -> std::path::PathBuf {
-    std::env::var_os("KBQUEUE_PDFIUM")
-        .map_or_else(|| program::workspace().join(".pdfium/libpdfium.so"), Into::into)
+    std::env::var_os("KBQUEUE_PDFIUM").map_or_else(
+        || program::workspace().join(".pdfium/libpdfium.so"),
+        Into::into,
+    )
 }

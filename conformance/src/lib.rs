@@ -1,1 +1,0 @@
-//! The test suite that every store of kbqueue passes.

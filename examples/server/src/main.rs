@@ -1,3 +1,0 @@
-//! The reference server of kbqueue.
-
-fn main() {}

@@ -1,1 +1,0 @@
-//! The PDF extractor of kbqueue, on pdfium.

@@ -1,1 +1,0 @@
-//! The embedded store of kbqueue: documents in a SQLite file.
