@@ -35,6 +35,7 @@ pub use error::StoreError;
 pub use event::{Notice, Subscription};
 pub use extract::{ExtractError, Extraction, Extractor};
 pub use lifecycle::LeaseId;
+pub use memory::MemoryStore;
 pub use output::{Chunk, Image, Page, Progress};
 pub use processor::{BatchReport, Processor, ProcessorOptions};
 pub use queue::{QueueName, QueueSettings, QueueStats};

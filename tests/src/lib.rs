@@ -1,1 +1,7 @@
-//! System and fault tests of kbqueue, and the server helpers that they share.
+//! System and fault tests of kbqueue, and the helpers that they share: whole processes, and PDFs made
+//! to measure.
+#![allow(clippy::unwrap_used)] // a test helper panics by design
+
+pub mod pdf;
+pub mod program;
+pub mod server;

@@ -175,7 +175,15 @@ impl<'a> Work<'a> {
                 }
             };
             let Some(page) = page else { break };
-            self.take(page?).await?;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    // What was read before the error need not be read again.
+                    self.commit().await?;
+                    return Err(error.into());
+                }
+            };
+            self.take(page).await?;
             if self.is_due() {
                 self.commit().await?;
             }

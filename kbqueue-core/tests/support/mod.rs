@@ -18,8 +18,8 @@ use kbqueue_core::store::{
 };
 use kbqueue_core::{
     BlobStore, Chunk, Clock, Document, DocumentId, ExtractError, Extraction, Extractor, Image,
-    MemoryStore, NewDocument, Page, Processor, ProcessorOptions, Properties, QueueName,
-    State, Store, StoreExt, Subscription,
+    MemoryStore, NewDocument, Page, Processor, ProcessorOptions, Properties, QueueName, State,
+    Store, StoreExt, Subscription,
 };
 
 /// What the extractor does when it comes to a page.
@@ -50,8 +50,15 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn new(pages: u32, script: impl Fn(u32, usize) -> Step + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { pages, script: Box::new(script), asked: Mutex::default() })
+    pub fn new(
+        pages: u32,
+        script: impl Fn(u32, usize) -> Step + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pages,
+            script: Box::new(script),
+            asked: Mutex::default(),
+        })
     }
 
     pub fn asked(&self) -> Vec<u32> {
@@ -73,7 +80,10 @@ impl Extractor for SharedFake {
         "fake/1".to_owned()
     }
 
-    async fn extract(&self, request: ExtractRequest) -> std::result::Result<Extraction, ExtractError> {
+    async fn extract(
+        &self,
+        request: ExtractRequest,
+    ) -> std::result::Result<Extraction, ExtractError> {
         let fake = Arc::clone(&self.0);
         let numbers = request.first_page..=fake.pages;
         let total_pages = fake.pages;
@@ -115,7 +125,11 @@ impl Extractor for SharedFake {
                 })
             }
         });
-        Ok(Extraction { total_pages, properties: Properties::default(), pages: pages.boxed() })
+        Ok(Extraction {
+            total_pages,
+            properties: Properties::default(),
+            pages: pages.boxed(),
+        })
     }
 }
 
@@ -135,7 +149,12 @@ impl Bench {
     pub fn on(store: Arc<dyn Store>, fake: Arc<Fake>) -> Self {
         let mut options = ProcessorOptions::default();
         options.concurrency = 2;
-        Self { store, blobs: BlobStore::connect("memory:").unwrap(), fake, options }
+        Self {
+            store,
+            blobs: BlobStore::connect("memory:").unwrap(),
+            fake,
+            options,
+        }
     }
 
     pub fn processor(&self) -> Processor {
@@ -150,7 +169,11 @@ impl Bench {
     /// Enqueues a document whose bytes nobody has seen before.
     pub async fn add(&self) -> DocumentId {
         let id = DocumentId::new();
-        let blob = self.blobs.put(id.to_string().into_bytes().into()).await.unwrap();
+        let blob = self
+            .blobs
+            .put(id.to_string().into_bytes().into())
+            .await
+            .unwrap();
         let mut document = NewDocument::new(QueueName::default(), blob, "test.pdf");
         document.id = id;
         self.store.enqueue_one(document).await.unwrap().id
@@ -181,13 +204,18 @@ impl Bench {
     }
 
     pub async fn wait_state(&self, id: DocumentId, state: State) -> Document {
-        self.wait_for(id, |document| document.lifecycle.state == state).await
+        self.wait_for(id, |document| document.lifecycle.state == state)
+            .await
     }
 
     /// Asserts that the outputs are those of a run that nothing disturbed.
     pub async fn assert_whole(&self, id: DocumentId, pages: u32) {
         let text = (1..=pages).map(page_text).collect::<Vec<_>>().join("\n\n");
-        let stored = self.store.pages(OutputQuery::new(id, 10_000)).await.unwrap();
+        let stored = self
+            .store
+            .pages(OutputQuery::new(id, 10_000))
+            .await
+            .unwrap();
         let numbers: Vec<u32> = stored.iter().map(|page| page.number).collect();
         assert_eq!(numbers, (1..=pages).collect::<Vec<_>>());
         let chunks = self.store.all_chunks(id).await.unwrap();
@@ -221,12 +249,19 @@ impl Flaky {
     }
 
     fn up(&self) -> Result<&Arc<dyn Store>> {
-        if self.away.load(Ordering::SeqCst) { Err(unavailable()) } else { Ok(&self.store) }
+        if self.away.load(Ordering::SeqCst) {
+            Err(unavailable())
+        } else {
+            Ok(&self.store)
+        }
     }
 }
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable { store: "flaky", source: "it is away".into() }
+    StoreError::Unavailable {
+        store: "flaky",
+        source: "it is away".into(),
+    }
 }
 
 #[async_trait]
@@ -241,7 +276,10 @@ impl Store for Flaky {
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Directive> {
         let answer = self.up()?.checkpoint(checkpoint).await;
         let lose = |left: usize| left.checked_sub(1);
-        match self.lose_checkpoint_answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose) {
+        match self
+            .lose_checkpoint_answers
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose)
+        {
             Ok(_) => Err(unavailable()),
             Err(_) => answer,
         }
@@ -251,6 +289,8 @@ impl Store for Flaky {
     }
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
         self.settle_calls.fetch_add(1, Ordering::SeqCst);
+        // A round trip, in which others may join the queue.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         self.up()?.settle(settlements).await
     }
     async fn depart(&self, worker: WorkerId) -> Result<()> {
@@ -290,4 +330,3 @@ impl Store for Flaky {
         self.up()?.subscribe().await
     }
 }
-
