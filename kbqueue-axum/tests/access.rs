@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::{Method, Request};
 use axum::body::Body;
+use axum::http::{Method, Request};
 use kbqueue_axum::{ApiOptions, Tokens};
 use kbqueue_core::error::StoreError;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
@@ -50,10 +50,19 @@ async fn each_role_may_what_it_may() {
         for wrong in [None, Some("wrong"), Some(""), Some("token-")] {
             let answer = send(wrong).await;
             answer.problem(401, "unauthorized");
-            assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+            assert!(
+                answer.headers["www-authenticate"]
+                    .to_str()
+                    .unwrap()
+                    .starts_with("Bearer")
+            );
         }
         for token in ["token-a", "token-u"] {
-            assert_eq!(send(Some(token)).await.status, allowed, "{method} {path} {token}");
+            assert_eq!(
+                send(Some(token)).await.status,
+                allowed,
+                "{method} {path} {token}"
+            );
         }
         let answer = send(Some("token-r")).await;
         if reader {
@@ -84,7 +93,9 @@ async fn other_schemes_are_no_tokens() {
 #[tokio::test]
 async fn without_tokens_a_token_that_is_sent_is_ignored() {
     let service = Service::new();
-    let answer = service.send(request(Method::GET, STATUS, Some("anything"))).await;
+    let answer = service
+        .send(request(Method::GET, STATUS, Some("anything")))
+        .await;
     assert_eq!(answer.status, 200);
     assert_eq!(service.get("/healthz").await.json()["status"], "ok");
 }
@@ -111,7 +122,10 @@ async fn a_store_that_is_away_is_a_503_that_tells_no_secrets() {
 struct Away;
 
 fn away<T>() -> Result<T> {
-    Err(StoreError::Unavailable { store: "away", source: "10.0.0.7 refused".into() })
+    Err(StoreError::Unavailable {
+        store: "away",
+        source: "10.0.0.7 refused".into(),
+    })
 }
 
 #[async_trait]

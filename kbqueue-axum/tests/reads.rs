@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use kbqueue_axum::ApiOptions;
-use kbqueue_core::store::{ClaimRequest, Worker, WorkerId};
+use kbqueue_core::store::{ClaimRequest, RenewRequest, Worker, WorkerId};
 use kbqueue_core::{DocumentId, QueueName};
 use serde_json::{Value, json};
 use support::{Form, PREFIX, PROCESS, STATUS, Service, request};
@@ -22,7 +22,9 @@ fn paths(value: &Value) -> BTreeSet<String> {
                 into.insert(path);
             }),
             Value::Array(items) => {
-                items.iter().for_each(|item| walk(item, &format!("{path}[]"), into));
+                items
+                    .iter()
+                    .for_each(|item| walk(item, &format!("{path}[]"), into));
             }
             _ => {}
         }
@@ -32,7 +34,7 @@ fn paths(value: &Value) -> BTreeSet<String> {
     into
 }
 
-/// Claims what is due, as a worker in another process would.
+/// Claims what is due and shows that it lives, as a worker in another process would.
 async fn claim(service: &Service) {
     let worker = Worker {
         id: WorkerId(DocumentId::new().0),
@@ -40,8 +42,16 @@ async fn claim(service: &Service) {
         queues: vec![QueueName::default()],
     };
     let lease = std::time::Duration::from_secs(60);
-    let request = ClaimRequest::new(worker, 1, lease, "f".to_owned());
-    assert_eq!(service.store.claim(request).await.unwrap().documents.len(), 1);
+    let request = ClaimRequest::new(worker.clone(), 1, lease, "f".to_owned());
+    assert_eq!(
+        service.store.claim(request).await.unwrap().documents.len(),
+        1
+    );
+    service
+        .store
+        .renew(RenewRequest::new(worker, Vec::new(), lease))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -81,7 +91,11 @@ async fn queue_status_has_the_keys_of_the_original_system() {
         ".processing_details[].worker",
         ".processing_details[].retry_count",
     ];
-    let expected = original.iter().chain(&additions).map(ToString::to_string).collect();
+    let expected = original
+        .iter()
+        .chain(&additions)
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(paths(&status), expected);
     assert_eq!(status["worker_status"], "running");
     assert_eq!(
@@ -104,7 +118,10 @@ async fn an_empty_queue_stands_still() {
     assert_eq!(status["queue"]["total"], 0);
     assert_eq!(status["processing_details"], json!([]));
     assert_eq!(status["paused"], false);
-    assert_eq!(service.get(&format!("{STATUS}?queue=other")).await.status, 200);
+    assert_eq!(
+        service.get(&format!("{STATUS}?queue=other")).await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -115,8 +132,14 @@ async fn a_batch_is_processed_on_request() {
     }
     let broken = service.add("%PDF- broken").await;
     let answer = service.get(PROCESS).await.json();
-    assert_eq!((&answer["status"], &answer["processed"]), (&json!("success"), &json!(3)));
-    let answer = service.send(request(Method::POST, PROCESS, None)).await.json();
+    assert_eq!(
+        (&answer["status"], &answer["processed"]),
+        (&json!("success"), &json!(3))
+    );
+    let answer = service
+        .send(request(Method::POST, PROCESS, None))
+        .await
+        .json();
     let timestamp = &answer["timestamp"];
     assert_eq!(
         answer,
@@ -125,10 +148,19 @@ async fn a_batch_is_processed_on_request() {
             "timestamp": timestamp
         })
     );
-    let document = service.get(&format!("{PREFIX}/documents/{broken}")).await.json();
+    let document = service
+        .get(&format!("{PREFIX}/documents/{broken}"))
+        .await
+        .json();
     assert_eq!(document["status"], "failed");
     assert_eq!(document["error_message"], "the file is damaged");
-    assert_eq!(service.get(&format!("{PROCESS}?queue=default")).await.status, 200);
+    assert_eq!(
+        service
+            .get(&format!("{PROCESS}?queue=default"))
+            .await
+            .status,
+        200
+    );
     let other = service.get(&format!("{PROCESS}?queue=other")).await;
     other.problem(422, "invalid-value");
 }
@@ -148,15 +180,48 @@ async fn a_document_is_shown_field_by_field() {
     let service = Service::new();
     let id = service.add("%PDF- one").await;
     service.get(PROCESS).await;
-    let document = service.get(&format!("{PREFIX}/documents/{id}")).await.json();
+    let document = service
+        .get(&format!("{PREFIX}/documents/{id}"))
+        .await
+        .json();
     let keys = [
-        "document_id", "queue", "filename", "status", "progress_percent", "current_chunk",
-        "total_chunks", "current_page", "total_pages", "estimated_time_seconds", "retry_count",
-        "crash_count", "error_message", "failed_pages", "created_at", "available_at", "started_at",
-        "completed_at", "size_bytes", "sha256", "media_type", "metadata", "properties", "tenant",
-        "priority", "generation", "version", "repaired", "quarantined", "attempts",
+        "document_id",
+        "queue",
+        "filename",
+        "status",
+        "progress_percent",
+        "current_chunk",
+        "total_chunks",
+        "current_page",
+        "total_pages",
+        "estimated_time_seconds",
+        "retry_count",
+        "crash_count",
+        "error_message",
+        "failed_pages",
+        "created_at",
+        "available_at",
+        "started_at",
+        "completed_at",
+        "size_bytes",
+        "sha256",
+        "media_type",
+        "metadata",
+        "properties",
+        "tenant",
+        "priority",
+        "generation",
+        "version",
+        "repaired",
+        "quarantined",
+        "attempts",
     ];
-    let shown: BTreeSet<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
+    let shown: BTreeSet<&str> = document
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(shown, BTreeSet::from(keys));
     assert_eq!(document["status"], "completed");
     assert_eq!(document["progress_percent"], 100);
@@ -172,15 +237,29 @@ async fn chunks_come_in_pages() {
     let service = Service::new();
     let id = service.add("%PDF- one").await;
     let path = format!("{PREFIX}/documents/{id}/chunks");
-    assert_eq!(service.get(&path).await.json(), json!({"chunks": [], "next": null}));
+    assert_eq!(
+        service.get(&path).await.json(),
+        json!({"chunks": [], "next": null})
+    );
     service.get(PROCESS).await;
     let all = service.get(&path).await.json();
     let chunks = all["chunks"].as_array().unwrap();
     assert!(chunks.len() > 2);
     assert_eq!(all["next"], Value::Null);
-    let keys: BTreeSet<&str> = chunks[0].as_object().unwrap().keys().map(String::as_str).collect();
+    let keys: BTreeSet<&str> = chunks[0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     let expected = [
-        "ordinal", "text", "first_page", "last_page", "start_offset", "end_offset", "section",
+        "ordinal",
+        "text",
+        "first_page",
+        "last_page",
+        "start_offset",
+        "end_offset",
+        "section",
     ];
     assert_eq!(keys, BTreeSet::from(expected));
 
@@ -189,12 +268,20 @@ async fn chunks_come_in_pages() {
     loop {
         let page = service.get(&format!("{path}?limit=2{next}")).await.json();
         paged.extend(page["chunks"].as_array().unwrap().clone());
-        let Some(after) = page["next"].as_u64() else { break };
+        let Some(after) = page["next"].as_u64() else {
+            break;
+        };
         assert_eq!(page["chunks"].as_array().unwrap().len(), 2);
         next = format!("&after={after}");
     }
     assert_eq!(&paged, chunks);
-    assert_eq!(service.get(&format!("{path}?limit=500&after=4294967295")).await.status, 200);
+    assert_eq!(
+        service
+            .get(&format!("{path}?limit=500&after=4294967295"))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -203,7 +290,10 @@ async fn chunks_come_as_lines() {
     let id = service.add("%PDF- one").await;
     service.get(PROCESS).await;
     let path = format!("{PREFIX}/documents/{id}/chunks");
-    let chunks = service.get(&path).await.json()["chunks"].as_array().unwrap().clone();
+    let chunks = service.get(&path).await.json()["chunks"]
+        .as_array()
+        .unwrap()
+        .clone();
     let lines = async |query: &str| {
         let request = Request::get(format!("{path}{query}"))
             .header("accept", "text/html, Application/x-NDJSON;q=0.9")
@@ -213,7 +303,9 @@ async fn chunks_come_as_lines() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.headers["content-type"], "application/x-ndjson");
         let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect::<Vec<Value>>()
     };
     assert_eq!(lines("").await, chunks);
     assert_eq!(lines("?after=0").await, chunks[1..]);
@@ -279,16 +371,24 @@ async fn methods_that_are_not_there_are_named() {
 async fn the_page_shows_counts_and_escapes_names() {
     let service = Service::new();
     let page = async || {
-        let request = Request::get("/").header("host", "h:1").body(Body::empty()).unwrap();
+        let request = Request::get("/")
+            .header("host", "h:1")
+            .body(Body::empty())
+            .unwrap();
         let answer = service.send(request).await;
         assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
         String::from_utf8(answer.bytes.to_vec()).unwrap()
     };
     let empty = page().await;
-    assert!(empty.contains(&format!("curl -F files=@document.pdf http://h:1{PREFIX}/upload")));
+    assert!(empty.contains(&format!(
+        "curl -F files=@document.pdf http://h:1{PREFIX}/upload"
+    )));
     let form = Form::new().file("<script>x&.pdf", "%PDF- one");
     service.upload(form).await;
     let page = page().await;
     assert!(page.contains("<dt>queued</dt><dd>1</dd>"), "{page}");
-    assert!(page.contains("&lt;script&gt;x&amp;.pdf") && !page.contains("<script>"), "{page}");
+    assert!(
+        page.contains("&lt;script&gt;x&amp;.pdf") && !page.contains("<script>"),
+        "{page}"
+    );
 }

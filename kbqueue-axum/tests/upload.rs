@@ -12,7 +12,12 @@ use support::{Form, Service, UPLOAD};
 const PDF: &str = "%PDF-1.7 some bytes";
 
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 #[tokio::test]
@@ -24,7 +29,10 @@ async fn a_file_is_taken_as_the_original_system_did() {
     assert_eq!(keys(&answer), ["documents", "status", "timestamp"]);
     assert_eq!(answer["status"], "success");
     let document = &answer["documents"][0];
-    assert_eq!(keys(document), ["chunks", "created", "document_id", "filename", "status"]);
+    assert_eq!(
+        keys(document),
+        ["chunks", "created", "document_id", "filename", "status"]
+    );
     assert_eq!(document["filename"], "medical.pdf");
     assert_eq!(document["status"], "queued");
     assert_eq!(document["chunks"], 0);
@@ -41,7 +49,9 @@ async fn the_mark_of_a_pdf_may_come_late_but_not_too_late() {
     let answer = service.upload(Form::new().file("late.pdf", &late)).await;
     assert_eq!(answer.status, 200);
     let too_late = format!("{}%PDF-1.4", " ".repeat(1024 - 4));
-    let answer = service.upload(Form::new().file("too-late.pdf", &too_late)).await;
+    let answer = service
+        .upload(Form::new().file("too-late.pdf", &too_late))
+        .await;
     answer.problem(415, "unsupported-document");
 }
 
@@ -53,7 +63,10 @@ async fn the_same_file_twice_is_one_document() {
     let second = service.upload(Form::new().file("b.pdf", PDF)).await.json();
     let (first, second) = (&first["documents"][0], &second["documents"][0]);
     assert_eq!(first["document_id"], second["document_id"]);
-    assert_eq!((&first["created"], &second["created"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&first["created"], &second["created"]),
+        (&json!(true), &json!(false))
+    );
     assert_eq!(second["filename"], "b.pdf");
     assert_eq!(second["status"], "completed");
     assert!(second["chunks"].as_u64().unwrap() > 0);
@@ -74,10 +87,19 @@ async fn each_file_answers_for_itself() {
     let documents = &answer.json()["documents"];
     assert_eq!(documents[0]["status"], "queued");
     assert_eq!(keys(&documents[1]), ["error", "filename"]);
-    assert_eq!(keys(&documents[1]["error"]), ["detail", "status", "title", "type"]);
+    assert_eq!(
+        keys(&documents[1]["error"]),
+        ["detail", "status", "title", "type"]
+    );
     assert_eq!(documents[1]["error"]["status"], 415);
-    assert_eq!(documents[1]["error"]["type"], "urn:kbqueue:problem:unsupported-document");
-    assert_eq!(documents[2]["error"]["type"], "urn:kbqueue:problem:empty-file");
+    assert_eq!(
+        documents[1]["error"]["type"],
+        "urn:kbqueue:problem:unsupported-document"
+    );
+    assert_eq!(
+        documents[2]["error"]["type"],
+        "urn:kbqueue:problem:empty-file"
+    );
     assert_eq!(documents[3]["filename"], "b.pdf");
     assert_eq!(service.documents().await.len(), 2);
     assert_eq!(service.files(2).await, 2);
@@ -86,7 +108,10 @@ async fn each_file_answers_for_itself() {
 #[tokio::test]
 async fn where_no_file_is_taken_the_answer_is_a_problem() {
     let service = Service::new();
-    let problem = service.upload(Form::new().file("e.pdf", "")).await.problem(415, "empty-file");
+    let problem = service
+        .upload(Form::new().file("e.pdf", ""))
+        .await
+        .problem(415, "empty-file");
     assert_eq!(problem["documents"][0]["filename"], "e.pdf");
     let text = service.upload(Form::new().file("t.pdf", "text")).await;
     text.problem(415, "unsupported-document");
@@ -108,7 +133,13 @@ async fn a_file_over_the_limit_is_refused_and_the_next_one_is_taken() {
     assert_eq!(answer["documents"][0]["error"]["status"], 413);
     assert_eq!(answer["documents"][1]["status"], "queued");
     let just = format!("%PDF-{}", "x".repeat(100_000 - 5));
-    assert_eq!(service.upload(Form::new().file("just.pdf", &just)).await.status, 200);
+    assert_eq!(
+        service
+            .upload(Form::new().file("just.pdf", &just))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -158,13 +189,23 @@ async fn wrong_form_fields_are_named() {
         ("file", PDF),
         ("colour", "blue"),
     ] {
-        let answer = service.upload(Form::new().field(name, value).file("a.pdf", PDF)).await;
+        let answer = service
+            .upload(Form::new().field(name, value).file("a.pdf", PDF))
+            .await;
         let problem = answer.problem(422, "invalid-value");
-        assert!(problem["detail"].as_str().unwrap().contains(name), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(name),
+            "{problem}"
+        );
     }
-    let answer = service.upload(Form::new().field("metadata", &" ".repeat(70_000))).await;
+    let answer = service
+        .upload(Form::new().field("metadata", &" ".repeat(70_000)))
+        .await;
     answer.problem(413, "too-large");
-    service.upload(Form::new()).await.problem(422, "invalid-value");
+    service
+        .upload(Form::new())
+        .await
+        .problem(422, "invalid-value");
     assert!(service.documents().await.is_empty());
     // Too late for the file before it, which stays taken and is named.
     let late = Form::new().file("a.pdf", PDF).field("priority", "1");
@@ -187,13 +228,18 @@ async fn an_idempotency_key_stands_for_one_request() {
         let id = |answer: &Value| answer["documents"][file]["document_id"].clone();
         assert_eq!(id(&first), id(&again));
     }
-    assert_ne!(first["documents"][0]["document_id"], first["documents"][1]["document_id"]);
+    assert_ne!(
+        first["documents"][0]["document_id"],
+        first["documents"][1]["document_id"]
+    );
     let other = service.upload(form("%PDF- something else")).await.json();
     assert_eq!(other["documents"][1]["error"]["status"], 422);
     let kind = "urn:kbqueue:problem:idempotency-key-reused";
     assert_eq!(other["documents"][1]["error"]["type"], kind);
     assert_eq!(service.documents().await.len(), 2);
-    let long = Form::new().header("idempotency-key", &"k".repeat(256)).file("a.pdf", PDF);
+    let long = Form::new()
+        .header("idempotency-key", &"k".repeat(256))
+        .file("a.pdf", PDF);
     service.upload(long).await.problem(422, "invalid-value");
 }
 
@@ -202,7 +248,10 @@ async fn a_body_that_breaks_off_leaves_nothing_of_its_file() {
     let service = Service::new();
     let long = format!("%PDF-1.7 {}", "x".repeat(1_000_000));
     let form = Form::new().file("half.pdf", &long);
-    service.send(form.cut_off_request(UPLOAD)).await.problem(400, "malformed-request");
+    service
+        .send(form.cut_off_request(UPLOAD))
+        .await
+        .problem(400, "malformed-request");
     assert!(service.documents().await.is_empty());
     assert_eq!(service.files(0).await, 0);
 
@@ -224,22 +273,40 @@ async fn what_is_no_multipart_is_refused() {
         }
         service.send(request.body(Body::from(body)).unwrap())
     };
-    send(None, PDF).await.problem(415, "unsupported-content-type");
-    send(Some("application/pdf"), PDF).await.problem(415, "unsupported-content-type");
-    send(Some("multipart/form-data"), "x").await.problem(400, "malformed-request");
+    send(None, PDF)
+        .await
+        .problem(415, "unsupported-content-type");
+    send(Some("application/pdf"), PDF)
+        .await
+        .problem(415, "unsupported-content-type");
+    send(Some("multipart/form-data"), "x")
+        .await
+        .problem(400, "malformed-request");
     let boundary = Some("multipart/form-data; boundary=b");
-    send(boundary, "no boundary here").await.problem(400, "malformed-request");
+    send(boundary, "no boundary here")
+        .await
+        .problem(400, "malformed-request");
     send(boundary, "").await.problem(400, "malformed-request");
 }
 
 #[tokio::test]
 async fn a_queue_can_be_named() {
     let service = Service::new();
-    let request = Form::new().file("a.pdf", PDF).request(&format!("{UPLOAD}?queue=slow"));
+    let request = Form::new()
+        .file("a.pdf", PDF)
+        .request(&format!("{UPLOAD}?queue=slow"));
     assert_eq!(service.send(request).await.status, 200);
-    assert_eq!(service.documents().await[0].queue, QueueName::new("slow").unwrap());
+    assert_eq!(
+        service.documents().await[0].queue,
+        QueueName::new("slow").unwrap()
+    );
     for wrong in ["queue=no%20queue", "queue=", "que=slow"] {
-        let request = Form::new().file("a.pdf", PDF).request(&format!("{UPLOAD}?{wrong}"));
-        service.send(request).await.problem(400, "malformed-request");
+        let request = Form::new()
+            .file("a.pdf", PDF)
+            .request(&format!("{UPLOAD}?{wrong}"));
+        service
+            .send(request)
+            .await
+            .problem(400, "malformed-request");
     }
 }

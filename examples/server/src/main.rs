@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     kbqueue::pdf::init();
     let options = Options::parse();
     let processing = options.processing().unwrap_or_else(|error| {
-        Options::command().error(ErrorKind::ValueValidation, error).exit()
+        Options::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit()
     });
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -82,7 +84,9 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
         let listen = &options.listen;
         format!("cannot listen on {listen}: {error}; choose another address with --listen")
     })?;
-    let address = listener.local_addr().map_err(|error| format!("no address: {error}"))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("no address: {error}"))?;
     if let Some(processor) = &processor {
         processor.start();
     }
@@ -110,7 +114,9 @@ fn extractor() -> Result<Arc<PdfExtractor>, Failure> {
     let hint = "(to serve without processing: --workers off)";
     let pdfium = find_pdfium().map_err(|error| format!("{} {hint}", chain(&error)))?;
     let extractor = PdfExtractor::new(PdfOptions::new(pdfium));
-    Ok(Arc::new(extractor.map_err(|error| format!("{} {hint}", chain(&error)))?))
+    Ok(Arc::new(
+        extractor.map_err(|error| format!("{} {hint}", chain(&error)))?,
+    ))
 }
 
 /// Where to listen. Without tokens only addresses that other machines cannot reach.
@@ -130,7 +136,11 @@ async fn addresses(listen: &str, api: &ApiOptions) -> Result<Vec<SocketAddr>, Fa
 
 fn log_settings(options: &Options, api: &ApiOptions) {
     let processing = &api.processing;
-    let queues: Vec<&str> = processing.queues.iter().map(|queue| queue.as_str()).collect();
+    let queues: Vec<&str> = processing
+        .queues
+        .iter()
+        .map(|queue| queue.as_str())
+        .collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         store = shown(&options.store),
@@ -170,7 +180,11 @@ fn announce(address: SocketAddr, api: &ApiOptions) {
     // Whoever started this may have closed its end; that is no reason not to serve.
     let _ = writeln!(stdout, "listening on http://{address}");
     let _ = stdout.flush();
-    let token = if api.tokens.any() { " -H 'Authorization: Bearer TOKEN'" } else { "" };
+    let token = if api.tokens.any() {
+        " -H 'Authorization: Bearer TOKEN'"
+    } else {
+        ""
+    };
     let prefix = &api.prefix;
     eprintln!(
         "try: curl{token} -F files=@report.pdf http://{address}{prefix}/upload\n\

@@ -22,15 +22,30 @@ use kbqueue::{ChunkOptions, ProcessorOptions, QueueName};
 )]
 pub(crate) struct Options {
     /// Where to listen; port 0 takes a free one. Other than loopback addresses need tokens
-    #[arg(long, env = "KBQUEUE_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "KBQUEUE_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "HOST:PORT"
+    )]
     pub(crate) listen: String,
 
     /// Where documents are kept
-    #[arg(long, env = "KBQUEUE_STORE", default_value = "sqlite:kbqueue-data/kbqueue.db", value_name = "URL")]
+    #[arg(
+        long,
+        env = "KBQUEUE_STORE",
+        default_value = "sqlite:kbqueue-data/kbqueue.db",
+        value_name = "URL"
+    )]
     pub(crate) store: String,
 
     /// Where uploaded files are kept
-    #[arg(long, env = "KBQUEUE_BLOBS", default_value = "file:kbqueue-data/blobs", value_name = "URL")]
+    #[arg(
+        long,
+        env = "KBQUEUE_BLOBS",
+        default_value = "file:kbqueue-data/blobs",
+        value_name = "URL"
+    )]
     pub(crate) blobs: String,
 
     /// Token that allows everything
@@ -50,7 +65,13 @@ pub(crate) struct Options {
     pub(crate) prefix: String,
 
     /// Queues to serve, separated by commas; uploads that name none go to the first
-    #[arg(long, env = "KBQUEUE_QUEUE", default_value = "default", value_delimiter = ',', value_name = "NAME")]
+    #[arg(
+        long,
+        env = "KBQUEUE_QUEUE",
+        default_value = "default",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
     queue: Vec<QueueName>,
 
     /// The largest file taken
@@ -66,7 +87,12 @@ pub(crate) struct Options {
     concurrency: Option<NonZeroUsize>,
 
     /// Documents claimed at once, at most
-    #[arg(long, env = "KBQUEUE_BATCH_SIZE", default_value = "3", value_name = "N")]
+    #[arg(
+        long,
+        env = "KBQUEUE_BATCH_SIZE",
+        default_value = "3",
+        value_name = "N"
+    )]
     batch_size: NonZeroUsize,
 
     /// How long to wait for news before looking for work
@@ -78,7 +104,12 @@ pub(crate) struct Options {
     lease: Duration,
 
     /// How often an error is tried again
-    #[arg(long, env = "KBQUEUE_MAX_RETRIES", default_value_t = 3, value_name = "N")]
+    #[arg(
+        long,
+        env = "KBQUEUE_MAX_RETRIES",
+        default_value_t = 3,
+        value_name = "N"
+    )]
     max_retries: u32,
 
     /// How long one attempt at a document may take, or `off`
@@ -90,19 +121,39 @@ pub(crate) struct Options {
     stall_timeout: Duration,
 
     /// Workers that a document may kill in a row before it is given up
-    #[arg(long, env = "KBQUEUE_MAX_CRASHES", default_value = "3", value_name = "N")]
+    #[arg(
+        long,
+        env = "KBQUEUE_MAX_CRASHES",
+        default_value = "3",
+        value_name = "N"
+    )]
     max_crashes: NonZeroU32,
 
     /// Characters that a chunk has at least, where its document has them
-    #[arg(long, env = "KBQUEUE_CHUNK_MIN", default_value_t = 1000, value_name = "CHARS")]
+    #[arg(
+        long,
+        env = "KBQUEUE_CHUNK_MIN",
+        default_value_t = 1000,
+        value_name = "CHARS"
+    )]
     chunk_min: u32,
 
     /// Characters that a chunk has at most
-    #[arg(long, env = "KBQUEUE_CHUNK_MAX", default_value_t = 2000, value_name = "CHARS")]
+    #[arg(
+        long,
+        env = "KBQUEUE_CHUNK_MAX",
+        default_value_t = 2000,
+        value_name = "CHARS"
+    )]
     chunk_max: u32,
 
     /// Characters that a chunk repeats of the one before, at most
-    #[arg(long, env = "KBQUEUE_CHUNK_OVERLAP", default_value_t = 0, value_name = "CHARS")]
+    #[arg(
+        long,
+        env = "KBQUEUE_CHUNK_OVERLAP",
+        default_value_t = 0,
+        value_name = "CHARS"
+    )]
     chunk_overlap: u32,
 }
 
@@ -213,7 +264,10 @@ mod tests {
     fn defaults_are_those_of_the_library() {
         Options::command().debug_assert();
         let options = parse(&[]).unwrap().processing().unwrap();
-        assert_eq!(format!("{options:?}"), format!("{:?}", ProcessorOptions::default()));
+        assert_eq!(
+            format!("{options:?}"),
+            format!("{:?}", ProcessorOptions::default())
+        );
     }
 
     #[test]
@@ -239,7 +293,12 @@ mod tests {
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
-        assert!(parse(&["--chunk-min", "3000"]).unwrap().processing().is_err());
+        assert!(
+            parse(&["--chunk-min", "3000"])
+                .unwrap()
+                .processing()
+                .is_err()
+        );
         assert_eq!(parse(&["--prefix", "/"]).unwrap().prefix, "");
     }
 }

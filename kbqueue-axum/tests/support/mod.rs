@@ -105,7 +105,11 @@ impl Service {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         assert!(!parts.headers.contains_key(LOCATION));
-        Answer { status: parts.status, headers: parts.headers, bytes }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            bytes,
+        }
     }
 
     pub async fn get(&self, uri: &str) -> Answer {
@@ -120,11 +124,17 @@ impl Service {
     pub async fn add(&self, bytes: &str) -> String {
         let answer = self.upload(Form::new().file("a.pdf", bytes)).await;
         assert_eq!(answer.status, 200, "{:?}", answer.bytes);
-        answer.json()["documents"][0]["document_id"].as_str().unwrap().to_owned()
+        answer.json()["documents"][0]["document_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub async fn documents(&self) -> Vec<Document> {
-        self.store.documents(DocumentQuery::default()).await.unwrap()
+        self.store
+            .documents(DocumentQuery::default())
+            .await
+            .unwrap()
     }
 
     /// How many files are in the blob store, temporary ones included. A dropped upload is removed in
@@ -148,7 +158,11 @@ pub fn blobs() -> (tempfile::TempDir, BlobStore) {
 
 fn files(dir: &Path) -> usize {
     let count = |entry: std::fs::DirEntry| {
-        if entry.path().is_dir() { files(&entry.path()) } else { 1 }
+        if entry.path().is_dir() {
+            files(&entry.path())
+        } else {
+            1
+        }
     };
     std::fs::read_dir(dir).unwrap().flatten().map(count).sum()
 }
@@ -168,7 +182,10 @@ impl Answer {
         assert_eq!(problem["type"], format!("urn:kbqueue:problem:{kind}"));
         assert_eq!(problem["status"], status);
         for text in ["title", "detail", "instance"] {
-            assert!(!problem[text].as_str().unwrap().is_empty(), "{text}: {problem}");
+            assert!(
+                !problem[text].as_str().unwrap().is_empty(),
+                "{text}: {problem}"
+            );
         }
         problem
     }
@@ -222,7 +239,10 @@ impl Form {
     /// The request breaks off at the end of what was put into the form.
     pub fn cut_off_request(self, uri: &str) -> Request<Body> {
         let bytes = self.body.trim_end_matches("\r\n").to_owned();
-        let parts = [Ok(Bytes::from(bytes)), Err(std::io::Error::other("connection reset"))];
+        let parts = [
+            Ok(Bytes::from(bytes)),
+            Err(std::io::Error::other("connection reset")),
+        ];
         self.request_with(uri, Body::from_stream(stream::iter(parts)))
     }
 
