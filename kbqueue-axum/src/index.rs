@@ -33,7 +33,7 @@ pub(crate) async fn index(
     }
     newest.sort_by_key(|document| std::cmp::Reverse(document.id));
     newest.truncate(NEWEST as usize);
-    let upload = format!("http://{}{}/upload", host(&headers), state.options.prefix);
+    let upload = format!("http://{}{}/upload", host(&headers), state.prefix());
     let html = Html(page(&stats, &processing, &newest, &upload));
     let headers = [
         (CACHE_CONTROL, "no-store"),

@@ -83,7 +83,7 @@ pub fn router(state: ApiState) -> Router {
         .nest("/api/queue", process_routes(&state))
         .route("/healthz", get(healthz))
         .merge(index_routes(&state));
-    let all = match state.options.prefix.trim_end_matches('/') {
+    let all = match state.prefix() {
         "" => all.merge(api_routes(&state)),
         prefix => all.nest(prefix, api_routes(&state)),
     };

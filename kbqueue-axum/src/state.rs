@@ -64,6 +64,11 @@ impl ApiState {
         self
     }
 
+    /// Where the API is, to be put before its paths.
+    pub(crate) fn prefix(&self) -> &str {
+        self.options.prefix.trim_end_matches('/')
+    }
+
     /// The queues to cover: the one asked for, or all that are served here.
     pub(crate) fn queues(&self, asked: Option<QueueName>) -> Vec<QueueName> {
         asked.map_or_else(

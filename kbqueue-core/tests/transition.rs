@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
 const LEASE: Duration = Duration::from_secs(60);
 
 /// The lease ids given out so far, the holder's last.
-fn event(step: &Step, document: &Lifecycle, leases: &mut Vec<LeaseId>, made: &mut u128) -> Event {
+fn event(step: &Step, document: &Lifecycle, leases: &[LeaseId], made: &mut u128) -> Event {
     let lease_of = |which: &Option<usize>, leases: &[LeaseId]| {
         let unknown = LeaseId(Uuid::from_u128(u128::MAX));
         match which {
@@ -166,7 +166,7 @@ proptest! {
                 now += *time;
                 continue;
             }
-            let event = event(step, &document, &mut leases, &mut made);
+            let event = event(step, &document, &leases, &mut made);
             let before = document.clone();
             let Ok(Transition::To(after)) = transition(&before, &event, now) else { continue };
             document = *after;

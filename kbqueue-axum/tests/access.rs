@@ -1,0 +1,184 @@
+//! Who may do what, and what is said while the store is away.
+
+mod support;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use kbqueue_axum::{ApiOptions, Tokens};
+use kbqueue_core::error::StoreError;
+use kbqueue_core::queue::{QueueSettings, QueueStats};
+use kbqueue_core::state::CrashLimits;
+use kbqueue_core::store::{
+    Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
+    Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
+};
+use kbqueue_core::{
+    Chunk, Document, DocumentId, Image, NewDocument, Page, QueueName, Store, Subscription,
+};
+use support::{Form, PREFIX, PROCESS, STATUS, Service, UPLOAD, request};
+
+fn guarded() -> Service {
+    let mut options = ApiOptions::default();
+    options.tokens = Tokens {
+        admin: Some("token-a".into()),
+        uploader: Some("token-u".into()),
+        reader: Some("token-r".into()),
+    };
+    Service::with(options)
+}
+
+#[tokio::test]
+async fn each_role_may_what_it_may() {
+    let service = guarded();
+    let document = format!("{PREFIX}/documents/{}", DocumentId::new());
+    let chunks = format!("{document}/chunks");
+    // An upload without a body is let through to its own refusal.
+    let calls = [
+        (Method::GET, STATUS, 200, true),
+        (Method::GET, document.as_str(), 404, true),
+        (Method::GET, chunks.as_str(), 404, true),
+        (Method::GET, "/", 200, true),
+        (Method::POST, UPLOAD, 415, false),
+        (Method::GET, PROCESS, 200, false),
+        (Method::POST, PROCESS, 200, false),
+    ];
+    for (method, path, allowed, reader) in calls {
+        let send = |token| service.send(request(method.clone(), path, token));
+        for wrong in [None, Some("wrong"), Some(""), Some("token-")] {
+            let answer = send(wrong).await;
+            answer.problem(401, "unauthorized");
+            assert!(
+                answer.headers["www-authenticate"]
+                    .to_str()
+                    .unwrap()
+                    .starts_with("Bearer")
+            );
+        }
+        for token in ["token-a", "token-u"] {
+            assert_eq!(
+                send(Some(token)).await.status,
+                allowed,
+                "{method} {path} {token}"
+            );
+        }
+        let answer = send(Some("token-r")).await;
+        if reader {
+            assert_eq!(answer.status, allowed, "{method} {path}");
+        } else {
+            answer.problem(403, "forbidden");
+        }
+    }
+    assert_eq!(service.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn other_schemes_are_no_tokens() {
+    let service = guarded();
+    for (header, status) in [
+        ("bearer token-r", 200),
+        ("BEARER  token-r", 200),
+        ("Basic token-r", 401),
+        ("token-r", 401),
+        ("Bearer", 401),
+    ] {
+        let request = Request::get(STATUS).header("authorization", header);
+        let answer = service.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn without_tokens_a_token_that_is_sent_is_ignored() {
+    let service = Service::new();
+    let answer = service
+        .send(request(Method::GET, STATUS, Some("anything")))
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(service.get("/healthz").await.json()["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_a_503_that_tells_no_secrets() {
+    let service = Service::over(Arc::new(Away), ApiOptions::default());
+    let document = format!("{PREFIX}/documents/{}", DocumentId::new());
+    for path in [STATUS, PROCESS, &document, "/"] {
+        let answer = service.get(path).await;
+        answer.problem(503, "unavailable");
+        assert_eq!(answer.headers["retry-after"], "5");
+        let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+        assert!(!text.contains("10.0.0.7"), "{text}");
+    }
+    let answer = service.upload(Form::new().file("a.pdf", "%PDF-")).await;
+    let problem = answer.problem(503, "unavailable");
+    assert_eq!(problem["documents"][0]["error"]["status"], 503);
+    assert_eq!(service.get("/healthz").await.status, 200);
+}
+
+/// A store that does not answer.
+#[derive(Debug)]
+struct Away;
+
+fn away<T>() -> Result<T> {
+    Err(StoreError::Unavailable {
+        store: "away",
+        source: "10.0.0.7 refused".into(),
+    })
+}
+
+#[async_trait]
+impl Store for Away {
+    async fn enqueue(&self, _: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
+        away()
+    }
+    async fn claim(&self, _: ClaimRequest) -> Result<Claims> {
+        away()
+    }
+    async fn checkpoint(&self, _: Checkpoint) -> Result<Directive> {
+        away()
+    }
+    async fn renew(&self, _: RenewRequest) -> Result<Vec<Directive>> {
+        away()
+    }
+    async fn settle(&self, _: Vec<Settlement>) -> Result<Vec<Settled>> {
+        away()
+    }
+    async fn depart(&self, _: WorkerId) -> Result<()> {
+        away()
+    }
+    async fn control(&self, _: DocumentId, _: Control) -> Result<Document> {
+        away()
+    }
+    async fn configure(&self, _: &QueueName, _: QueueSettings) -> Result<()> {
+        away()
+    }
+    async fn reap(&self, _: CrashLimits, _: usize) -> Result<Vec<Reaped>> {
+        away()
+    }
+    async fn purge(&self, _: usize) -> Result<usize> {
+        away()
+    }
+    async fn document(&self, _: DocumentId) -> Result<Option<Document>> {
+        away()
+    }
+    async fn documents(&self, _: DocumentQuery) -> Result<Vec<Document>> {
+        away()
+    }
+    async fn pages(&self, _: OutputQuery) -> Result<Vec<Page>> {
+        away()
+    }
+    async fn chunks(&self, _: OutputQuery) -> Result<Vec<Chunk>> {
+        away()
+    }
+    async fn images(&self, _: OutputQuery) -> Result<Vec<Image>> {
+        away()
+    }
+    async fn stats(&self, _: &QueueName) -> Result<QueueStats> {
+        away()
+    }
+    async fn subscribe(&self) -> Result<Subscription> {
+        away()
+    }
+}
