@@ -1,5 +1,5 @@
 //! The reference store: plain maps behind one lock. It calls
-//! [`transition`](crate::state::transition) and decides nothing itself.
+//! [`transition`] and decides nothing itself.
 //!
 //! It is for tests and for trying things out: nothing survives the process, and claims look at every
 //! queued document.
