@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -20,9 +19,7 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use options::Options;
-
-/// How long a stop may take, connections and documents included.
-const STOP_PATIENCE: Duration = Duration::from_millis(1700);
+use serve::Connections;
 
 /// What went wrong, and what to do about it, in one line.
 type Failure = String;
@@ -92,20 +89,18 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
     }
     announce(address, &api);
 
-    let open = serve::serve(listener, kbqueue::axum::router(state), stop).await;
+    let mut connections = Connections::default();
+    connections
+        .serve(listener, kbqueue::axum::router(state), stop)
+        .await;
     tracing::info!("stopping");
-    let ended = async {
-        let released = async {
-            if let Some(processor) = &processor {
-                processor.stop().await;
-            }
-        };
-        tokio::join!(open.shutdown(), released)
+    // Both give up in time: neither a slow client nor a slow store keeps the process from ending.
+    let released = async {
+        if let Some(processor) = &processor {
+            processor.stop().await;
+        }
     };
-    // Neither a slow client nor a slow store keeps the process from ending.
-    if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
-        tracing::warn!("connections that were still open are cut off");
-    }
+    tokio::join!(connections.close(), released);
     tracing::info!("stopped");
     Ok(())
 }

@@ -10,49 +10,75 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// How long a client may take to send the head of a request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serves until `stop` completes, and accepts nothing from then on. What is still open then is to be
-/// ended with the answer's `shutdown()`.
+/// How long requests under way may take to end once the process is to end.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(1300);
+/// How long uploads that are cut off may take to remove what they had stored.
+const CLEANUP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Connections to clients.
 ///
-/// (Not `axum::serve`, which sets no limit on how slowly a request's head may come.)
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: Router,
-    stop: impl Future<Output = ()>,
-) -> GracefulShutdown {
-    let open = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => answer(stream, app.clone(), &open),
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections that end free some.
-                    tracing::warn!(%error, "could not accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            () = &mut stop => return open,
-        }
-    }
+/// (Not `axum::serve`, which sets no limit on how slowly a request's head may come, and waits for open
+/// connections without end.)
+#[derive(Default)]
+pub(crate) struct Connections {
+    open: GracefulShutdown,
+    tasks: JoinSet<()>,
 }
 
-fn answer(stream: TcpStream, app: Router, open: &GracefulShutdown) {
-    // Answers are small and written whole: waiting for more of them only delays.
-    let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
-    let connection = open.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended early");
+impl Connections {
+    /// Accepts connections and answers them with `app`, until `stop` completes.
+    pub(crate) async fn serve(
+        &mut self,
+        listener: TcpListener,
+        app: Router,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.answer(stream, app.clone()),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: connections that end free some.
+                        tracing::warn!(%error, "could not accept a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = self.tasks.join_next() => {}
+                () = &mut stop => return,
+            }
         }
-    });
+    }
+
+    fn answer(&mut self, stream: TcpStream, app: Router) {
+        // Answers are small and written whole: waiting for more of them only delays.
+        let _ = stream.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        let connection = self.open.watch(connection);
+        self.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+
+    /// Lets requests under way end, and cuts off those that take too long.
+    pub(crate) async fn close(mut self) {
+        if timeout(CLOSE_PATIENCE, self.open.shutdown()).await.is_err() {
+            tracing::warn!("connections that were still open are cut off");
+            self.tasks.shutdown().await;
+            tokio::time::sleep(CLEANUP_PATIENCE).await;
+        }
+    }
 }
 
 /// Completes when somebody asks this process to end.
