@@ -1,4 +1,5 @@
 //! Queue status, documents, chunks, batches, the page.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What uploads answer, and what they leave behind.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
