@@ -149,7 +149,7 @@ async fn names_cannot_lead_anywhere() {
     for (given, kept) in [
         ("../../etc/passwd.pdf", "passwd.pdf"),
         ("..\\\\..\\\\evil.pdf", "evil.pdf"),
-        ("two\nlines.pdf", "twolines.pdf"),
+        ("two%0D%0Alines.pdf", "two%0D%0Alines.pdf"),
         ("", "unnamed"),
     ] {
         let form = Form::new().file(given, &format!("{PDF} of {given}"));
@@ -157,6 +157,20 @@ async fn names_cannot_lead_anywhere() {
         assert_eq!(answer.status, 200, "{given:?}: {:?}", answer.bytes);
         assert_eq!(answer.json()["documents"][0]["filename"], kept, "{given:?}");
     }
+}
+
+#[tokio::test]
+async fn a_name_with_a_line_break_is_a_malformed_header() {
+    let service = Service::new();
+    for name in ["two\nlines.pdf", "two\r\nlines.pdf"] {
+        let answer = service.upload(Form::new().file(name, PDF)).await;
+        assert!(
+            answer.status.is_client_error(),
+            "{name:?}: {}",
+            answer.status
+        );
+    }
+    assert!(service.documents().await.is_empty());
 }
 
 #[tokio::test]
