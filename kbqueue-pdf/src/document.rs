@@ -1,0 +1,240 @@
+//! One open document: checks, pages, and the errors that people read.
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
+use kbqueue_core::extract::ExtractedPage;
+use kbqueue_core::output::{PageSource, Provenance};
+use kbqueue_core::{ExtractError, Properties};
+
+use crate::info::{self, Outline};
+use crate::raw::{Document, Library, OpenFailure, Page, Rect, Source};
+use crate::text::{self, TextBuilder};
+
+const HEADER: &[u8] = b"%PDF-";
+const HEADER_WITHIN_BYTES: u64 = 1024;
+const MAX_PAGES: u32 = 100_000;
+/// A dense page has 20,000 characters.
+const MAX_PAGE_CHARS: c_int = 2_000_000;
+const MAX_LABEL_CHARS: usize = 100;
+
+// pdfium keeps every object and stream that a page touched until the document is closed.
+const REOPEN_AFTER_PAGES: u32 = 50;
+const REOPEN_AFTER_BYTES: u64 = 16 << 20;
+
+/// A document that gives its pages, in any order.
+pub(crate) struct OpenDocument {
+    library: Library,
+    source: Rc<Source>,
+    document: Document,
+    outline: Outline,
+    total_pages: u32,
+    /// What opening it cost, and how far the source was read then.
+    opening_bytes: u64,
+    opened_at_bytes: u64,
+    pages_since: u32,
+}
+
+impl OpenDocument {
+    /// Opens the PDF in the first `size_bytes` of `file`.
+    pub(crate) fn open(
+        library: Library,
+        file: File,
+        size_bytes: u64,
+    ) -> Result<Self, ExtractError> {
+        let found = file.metadata().map_err(unreadable)?.len();
+        if found != size_bytes {
+            return Err(ExtractError::transient(format!(
+                "the file has {found} bytes where {size_bytes} were announced: it was cut off or \
+                 replaced"
+            )));
+        }
+        let source = Source::new(file, size_bytes);
+        check_header(&source, size_bytes)?;
+
+        let source = Rc::new(source);
+        let before = source.bytes_read();
+        let opened = Document::open(library, &source);
+        if let Some(error) = source.take_failure() {
+            return Err(unreadable(error));
+        }
+        let document = opened.map_err(refused)?;
+        let total_pages = total_pages(document.page_count())?;
+        let outline = Outline::read(&document);
+        let opened_at_bytes = source.bytes_read();
+        Ok(Self {
+            library,
+            document,
+            outline,
+            total_pages,
+            opening_bytes: opened_at_bytes - before,
+            opened_at_bytes,
+            pages_since: 0,
+            source,
+        })
+    }
+
+    pub(crate) fn total_pages(&self) -> u32 {
+        self.total_pages
+    }
+
+    pub(crate) fn properties(&self) -> Properties {
+        info::properties(&self.document)
+    }
+
+    /// Reads the page `number`, from 1. A page that cannot be read says so in its `failure`; an
+    /// error means that the file could not be read.
+    pub(crate) fn page(&mut self, number: u32) -> Result<ExtractedPage, ExtractError> {
+        self.reopen_when_due();
+        self.pages_since += 1;
+        let index = number - 1;
+        let c_index = c_int::try_from(index).expect("a document has at most MAX_PAGES pages");
+        let (text, failure) = match read_text(&self.document, c_index) {
+            Ok(text) => (text, None),
+            Err(cause) => (String::new(), Some(format!("page {number} {cause}"))),
+        };
+        let label = self.document.page_label(c_index);
+        if let Some(error) = self.source.take_failure() {
+            return Err(unreadable(error));
+        }
+        let (source, reason) = if failure.is_some() {
+            (PageSource::None, "failed")
+        } else if text.is_empty() {
+            (PageSource::None, "no_text")
+        } else {
+            (PageSource::Text, "text_layer")
+        };
+        Ok(ExtractedPage {
+            number,
+            label: label.and_then(|raw| text::one_line(&raw, MAX_LABEL_CHARS)),
+            section: self.outline.section(index).map(str::to_owned),
+            provenance: Provenance {
+                source,
+                reason: reason.to_owned(),
+                confidence: None,
+            },
+            text,
+            failure,
+            images: Vec::new(),
+        })
+    }
+
+    /// Opens the document again once it holds much, so that memory stays flat.
+    fn reopen_when_due(&mut self) {
+        let read = self.source.bytes_read() - self.opened_at_bytes;
+        let due = self.pages_since >= REOPEN_AFTER_PAGES || read >= REOPEN_AFTER_BYTES;
+        // Where opening reads much (a damaged file is searched from end to end), the pages have to
+        // be worth it.
+        if !due || read < self.opening_bytes {
+            return;
+        }
+        // If it fails, the old one still serves.
+        if let Ok(document) = Document::open(self.library, &self.source) {
+            self.document = document;
+        }
+        self.opened_at_bytes = self.source.bytes_read();
+        self.pages_since = 0;
+    }
+}
+
+fn check_header(source: &Source, size_bytes: u64) -> Result<(), ExtractError> {
+    if size_bytes == 0 {
+        return Err(ExtractError::permanent("the file is empty"));
+    }
+    let len = usize::try_from(size_bytes.min(HEADER_WITHIN_BYTES)).expect("1,024 fits");
+    let mut start = vec![0; len];
+    source.read(&mut start, 0).map_err(unreadable)?;
+    if start.windows(HEADER.len()).any(|bytes| bytes == HEADER) {
+        return Ok(());
+    }
+    Err(ExtractError::permanent(
+        "not a PDF: there is no %PDF- header in its first 1,024 bytes",
+    ))
+}
+
+fn total_pages(count: c_int) -> Result<u32, ExtractError> {
+    match u32::try_from(count) {
+        Ok(0) | Err(_) => Err(ExtractError::permanent("the PDF has no pages")),
+        Ok(count) if count > MAX_PAGES => Err(ExtractError::permanent(format!(
+            "the PDF has {count} pages, and at most {MAX_PAGES} are supported: split it"
+        ))),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn read_text(document: &Document, index: c_int) -> Result<String, String> {
+    let page = document
+        .page(index)
+        .ok_or("could not be loaded: it is missing or damaged")?;
+    let text = page
+        .text()
+        .ok_or("could not be read: its content is damaged")?;
+    let count = text.count();
+    if count < 0 {
+        return Err("could not be read: its characters cannot be counted".to_owned());
+    }
+    if count > MAX_PAGE_CHARS {
+        return Err(format!(
+            "could not be read: it has {count} characters, and at most {MAX_PAGE_CHARS} are \
+             supported"
+        ));
+    }
+    // Character by character, because FPDFText_GetText drops code points above U+FFFF, loses the end
+    // of pages with unmapped glyphs, and gives what lies outside the visible part of the page.
+    let bounds = visible_part(&page);
+    let mut builder = TextBuilder::default();
+    for i in 0..count {
+        let visible = || {
+            bounds
+                .zip(text.centre(i))
+                .is_none_or(|(bounds, (x, y))| contains(&bounds, x, y))
+        };
+        match text.code(i) {
+            0x02 if text.is_hyphen(i) => builder.push_line_end_hyphen(visible),
+            code => builder.push(code, visible),
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// `None` where the page's boxes leave nothing to see: viewers then ignore them.
+fn visible_part(page: &Page<'_>) -> Option<Rect> {
+    page.bounds()
+        .filter(|bounds| bounds.left < bounds.right && bounds.bottom < bounds.top)
+}
+
+fn contains(bounds: &Rect, x: f64, y: f64) -> bool {
+    (bounds.left..=bounds.right).contains(&x) && (bounds.bottom..=bounds.top).contains(&y)
+}
+
+fn refused(failure: OpenFailure) -> ExtractError {
+    ExtractError::permanent(match failure {
+        OpenFailure::Password => {
+            "the PDF is encrypted and needs a password to open: remove the password and upload it \
+             again"
+                .to_owned()
+        }
+        OpenFailure::Security => {
+            "the PDF uses a security handler that is not supported: save it without encryption and \
+             upload it again"
+                .to_owned()
+        }
+        OpenFailure::Format => {
+            "the PDF is damaged: its structure cannot be read; open it in a PDF viewer and save or \
+             print it as a new PDF"
+                .to_owned()
+        }
+        OpenFailure::Other(code) => {
+            format!("the PDF is damaged: it could not be opened (pdfium error {code})")
+        }
+    })
+}
+
+fn unreadable(error: io::Error) -> ExtractError {
+    ExtractError::Transient {
+        message: "the file could not be read".to_owned(),
+        source: Some(error.into()),
+    }
+}
