@@ -20,9 +20,12 @@ const MAX_PAGES: u32 = 100_000;
 const MAX_PAGE_CHARS: c_int = 2_000_000;
 const MAX_LABEL_CHARS: usize = 100;
 
-// pdfium keeps every object and stream that a page touched until the document is closed.
-const REOPEN_AFTER_PAGES: u32 = 50;
+// pdfium keeps every object and stream that a page touched until the document is closed, so it is
+// opened again after so many bytes or pages. For the pages alone not more than so many times, since
+// the first page behind it costs a walk over all pages before.
 const REOPEN_AFTER_BYTES: u64 = 16 << 20;
+const REOPEN_AFTER_PAGES: u32 = 50;
+const REOPEN_AT_MOST: u32 = 20;
 
 /// A document that gives its pages, in any order.
 pub(crate) struct OpenDocument {
@@ -124,7 +127,8 @@ impl OpenDocument {
     /// Opens the document again once it holds much, so that memory stays flat.
     fn reopen_when_due(&mut self) {
         let read = self.source.bytes_read() - self.opened_at_bytes;
-        let due = self.pages_since >= REOPEN_AFTER_PAGES || read >= REOPEN_AFTER_BYTES;
+        let pages = REOPEN_AFTER_PAGES.max(self.total_pages / REOPEN_AT_MOST);
+        let due = self.pages_since >= pages || read >= REOPEN_AFTER_BYTES;
         // Where opening reads much (a damaged file is searched from end to end), the pages have to
         // be worth it.
         if !due || read < self.opening_bytes {
@@ -181,8 +185,8 @@ fn read_text(document: &Document, index: c_int) -> Result<String, String> {
              supported"
         ));
     }
-    // Character by character, because FPDFText_GetText drops code points above U+FFFF, loses the end
-    // of pages with unmapped glyphs, and gives what lies outside the visible part of the page.
+    // Character by character, because FPDFText_GetText leaves out code points above U+FFFF and gives
+    // what lies outside the visible part of the page.
     let bounds = visible_part(&page);
     let mut builder = TextBuilder::default();
     for i in 0..count {
