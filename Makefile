@@ -1,9 +1,9 @@
-# kbqueue: `make test` does everything on a machine with Rust; `make` alone lists the rest.
+# kbqueue: `make serve` and `make test` do everything on a machine with Rust; `make` alone lists the rest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup check fix test
+.PHONY: help setup serve check fix test
 
 # Tests run package by package, because in one run over the workspace features unify, which hides
 # one that a crate forgot to ask for.
@@ -14,6 +14,10 @@ help: ## List these targets.
 
 setup: ## Install what is missing to build and run (system packages, libpdfium.so).
 	@scripts/setup.sh run
+
+serve: setup ## Set up, build and start the reference server; flags: make serve ARGS="--listen 127.0.0.1:9000".
+	cargo build --release -p kbqueue-server
+	cargo run --quiet --release -p kbqueue-server -- $(ARGS)
 
 check: ## Check formats, lints and docs with every warning denied; changes no file.
 	cargo fmt --all --check

@@ -327,7 +327,8 @@ impl Chunker {
     /// Where the next chunk's own text lies in the window: characters before it, and its length.
     fn body(&self, window: &str) -> Option<(u64, u64)> {
         let sizes = body_sizes(self.options);
-        let mut pieces = self.splitter.chunk_char_indices(window);
+        let window = unwrapped(window);
+        let mut pieces = self.splitter.chunk_char_indices(&window);
         let first = pieces.next()?;
         let start = first.char_offset;
         let mut end = start + first.chunk.chars().count();
@@ -380,6 +381,20 @@ impl Chunker {
             .nth(chars)
             .map_or(self.buffer.len(), |(byte, _)| byte)
     }
+}
+
+/// The text with single line feeds as blanks, of the same length: a PDF breaks lines where the paper
+/// ends, so that only blank lines say more about where to cut than the end of a sentence.
+fn unwrapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    let mut before = None;
+    while let Some(c) = rest.next() {
+        let single = c == '\n' && before != Some('\n') && rest.peek() != Some(&'\n');
+        out.push(if single { ' ' } else { c });
+        before = Some(c);
+    }
+    out
 }
 
 /// Sizes of a chunk's own text, without what it repeats.

@@ -81,6 +81,12 @@ impl Notifier {
         let _ = self.0.send(notice);
     }
 
+    /// How many listeners there are, so that a store need not watch for changes that nobody hears of.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// A new listener.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {

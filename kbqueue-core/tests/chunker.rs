@@ -151,6 +151,17 @@ fn chunks_end_at_paragraphs_and_sentences() {
 }
 
 #[test]
+fn a_line_that_the_paper_ended_is_no_place_to_cut() {
+    let wrapped = lorem(9000).replace("the lazy", "the\nlazy");
+    let chunks = cut(ChunkOptions::default(), &[wrapped], &[]);
+    assert!(chunks.len() > 3);
+    assert!(
+        chunks.iter().rev().skip(1).all(|c| c.text.ends_with('.')),
+        "{chunks:#?}"
+    );
+}
+
+#[test]
 fn a_short_chunk_joins_its_neighbour_where_both_fit() {
     let options = ChunkOptions::new(1000, 2000, 0).unwrap();
     // 300 + 1600 fit in one; the paragraph boundary alone would leave 300 by itself.

@@ -1,33 +1,66 @@
-//! Durable document processing: documents in, text chunks and images out, whatever crashes in between.
+//! Durable document processing: PDFs in, text chunks and images out, whatever crashes in between.
 //!
-//! A service hands kbqueue its documents; workers, in the same process or in others, extract their text
+//! A service hands kbqueue its PDFs; workers, in the same process or in others, extract their text
 //! and cut it into chunks; whatever dies on the way, no document is lost, none is stuck, and no output
 //! is written twice.
 //!
-//! So far this crate has the model, the processor and the store in memory; stores in databases and the
-//! PDF extractor are being built. A host brings its own [`Extractor`] meanwhile:
+//! ```no_run
+//! use kbqueue::{BlobStore, NewDocument, Processor, ProcessorOptions, QueueName, StoreExt, pdf};
 //!
-//! ```
-//! use std::sync::Arc;
-//! use kbqueue::{BlobStore, Extractor, MemoryStore, NewDocument, Processor, ProcessorOptions};
-//! use kbqueue::{QueueName, StoreExt};
-//!
-//! async fn chunks_of(bytes: Vec<u8>, extractor: Arc<dyn Extractor>) -> Vec<kbqueue::Chunk> {
-//!     let (store, blobs) = (Arc::new(MemoryStore::new()), BlobStore::connect("memory:").unwrap());
-//!     let processor = Processor::new(store.clone(), blobs.clone(), extractor, ProcessorOptions::default());
+//! async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (store, blobs) = (kbqueue::connect("sqlite:kbqueue.db").await?, BlobStore::connect("file:blobs")?);
+//!     let pdfs = std::sync::Arc::new(pdf::PdfExtractor::new(pdf::PdfOptions::new(pdf::find_pdfium()?))?);
+//!     let processor = Processor::new(store.clone(), blobs.clone(), pdfs, ProcessorOptions::default());
 //!     processor.start();
-//!     let blob = blobs.put(bytes.into()).await.unwrap();
-//!     let document = NewDocument::new(QueueName::default(), blob, "report.pdf");
-//!     let id = store.enqueue_one(document).await.unwrap().id;
-//!     store.wait_finished(id).await.unwrap();
-//!     processor.stop().await;
-//!     store.all_chunks(id).await.unwrap()
+//!     let upload = blobs.put_file("report.pdf").await?;
+//!     let id = store.enqueue_one(NewDocument::new(QueueName::default(), upload, "report.pdf")).await?.id;
+//!     store.wait_finished(id).await?;
+//!     for chunk in store.all_chunks(id).await? { println!("page {}: {}", chunk.first_page, chunk.text); }
+//!     Ok(processor.stop().await)
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     pdf::init(); // before anything else: parser processes start here
+//!     tokio::runtime::Runtime::new()?.block_on(run())
 //! }
 //! ```
 //!
 //! # Features
-//! - `axum`: mountable HTTP routers.
+//! - `sqlite`: the embedded store, [`sqlite`].
+//! - `pdf`: the PDF extractor, [`pdf`].
+//! - `axum`: mountable HTTP routers, [`axum`].
+//!
+//! # What is promised
+//! Delivery is at least once; what is stored is as if once. Every write of a worker carries the id of
+//! its lease and applies only while it holds it; outputs, progress and the place to go on from are one
+//! write. The defaults are durable: a call that returned survives a power cut as far as the disk does.
+
+use std::sync::Arc;
 
 #[cfg(feature = "axum")]
 pub use kbqueue_axum as axum;
 pub use kbqueue_core::*;
+#[cfg(feature = "pdf")]
+pub use kbqueue_pdf as pdf;
+#[cfg(feature = "sqlite")]
+pub use kbqueue_sqlite as sqlite;
+
+/// Opens a store by address: `sqlite:PATH` (relative to the working directory; made where it is
+/// missing, brought to this release's schema where it is older).
+///
+/// # Errors
+/// [`StoreError::Unusable`] where the address names no store that this build knows, or one that it
+/// cannot work with; [`StoreError::Unavailable`] where it does not answer.
+pub async fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        #[cfg(feature = "sqlite")]
+        Some("sqlite") => Ok(Arc::new(kbqueue_sqlite::SqliteStore::connect(url).await?)),
+        #[cfg(not(feature = "sqlite"))]
+        Some("sqlite") => Err(StoreError::Unusable(
+            "this program was built without the feature `sqlite`".into(),
+        )),
+        _ => Err(StoreError::Unusable(format!(
+            "{url:?} is no store: use sqlite:PATH"
+        ))),
+    }
+}

@@ -1,0 +1,12 @@
+-- Adds pages.
+-- ?1: key of the document. ?2: generation. ?3: JSON array of [number, label, section, source, reason,
+--     confidence, start_offset, end_offset, text, failure].
+-- Locking: inside BEGIN IMMEDIATE, after the fence was checked and with the cursor that follows.
+with n as materialized (select value as v from json_each(?3))
+insert into kbqueue_pages (
+    document, generation, number, label, section, source, reason, confidence, start_offset,
+    end_offset, text, failure
+)
+select
+    ?1, ?2, v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9
+from n

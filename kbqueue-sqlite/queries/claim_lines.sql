@@ -1,0 +1,13 @@
+-- The lines that are next, in each queue.
+-- ?1: JSON array of queues. ?2: how many lines of each queue at most.
+-- Result: id, queue, tenant, turn, ready; none of a paused queue.
+-- Locking: inside BEGIN IMMEDIATE, so ready counts are true.
+select l.id, l.queue, l.tenant, l.turn, l.ready
+from json_each(?1) as q
+cross join kbqueue_queues as s on s.name = q.value and s.paused = 0
+cross join kbqueue_lines as l on l.id in (
+    select id from kbqueue_lines
+    where queue = s.name and ready > 0
+    order by turn, tenant
+    limit ?2
+)

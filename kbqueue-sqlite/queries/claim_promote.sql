@@ -1,0 +1,40 @@
+-- Makes claimable what fell due, and started documents that their own workers left alone for the grace.
+-- ?1: JSON array of queues. ?2: the worker's audience. ?3: now. ?4: now less the grace.
+-- Result: the line of each document that was not claimable before.
+-- Locking: inside BEGIN IMMEDIATE, with the ready counts of the lines.
+with recursive
+places(queue, due) as (
+    select s.name, d.value from json_each(?1) as q
+    cross join kbqueue_queues as s on s.name = q.value
+    cross join json_each('[0, 1]') as d
+),
+-- Every audience but '*' that has queued documents: one seek for each, and there are few.
+reserved(queue, due, audience) as (
+    select p.queue, p.due, (
+        select min(audience) from kbqueue_documents
+        where queue = p.queue and due = p.due and audience <> '*' and audience > '*'
+    )
+    from places as p
+    union all
+    select r.queue, r.due, (
+        select min(audience) from kbqueue_documents
+        where queue = r.queue and due = r.due and audience <> '*' and audience > r.audience
+    )
+    from reserved as r where r.audience is not null
+)
+update kbqueue_documents set due = 1
+where due = 0 and key in (
+    select d.key from json_each(?1) as q
+    cross join kbqueue_documents as d
+        on d.queue = q.value and d.due = 0 and d.audience = '*' and d.available_at <= ?3
+    union all
+    select d.key from json_each(?1) as q
+    cross join kbqueue_documents as d
+        on d.queue = q.value and d.due = 0 and d.audience = ?2 and d.available_at <= ?3
+    union all
+    select d.key from reserved as r
+    cross join kbqueue_documents as d
+        on d.queue = r.queue and d.due = r.due and d.audience = r.audience
+        and r.due = 0 and d.audience <> '*' and d.audience <> ?2 and d.available_at <= ?4
+)
+returning line

@@ -1,0 +1,61 @@
+-- A page of documents, newest id first.
+-- ?1: queue, or null for all. ?2: state, or null for all. ?3: ids below this one, or null. ?4: how many.
+-- Result: at most ?4 rows, none deleted.
+-- Locking: none, one statement reads one snapshot.
+-- Each branch reads the front of one index range, so the cost does not grow with the queue; processing
+-- documents are as few as there are slots.
+with wanted(queue) as materialized (
+    select name from kbqueue_queues where ?1 is null or name = ?1
+),
+front(key) as materialized (
+    select d.key from wanted as w
+    cross join kbqueue_documents as d on d.key in (
+        select * from (
+            select key from kbqueue_documents
+            where queue = w.queue and state = 'queued' and deleted_at is null
+              and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'queued')
+            order by id desc limit ?4
+        )
+        union all
+        select * from (
+            select key from kbqueue_documents
+            where queue = w.queue and state = 'completed' and deleted_at is null
+              and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'completed')
+            order by id desc limit ?4
+        )
+        union all
+        select * from (
+            select key from kbqueue_documents
+            where queue = w.queue and state = 'failed' and deleted_at is null
+              and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'failed')
+            order by id desc limit ?4
+        )
+        union all
+        select * from (
+            select key from kbqueue_documents
+            where queue = w.queue and state = 'cancelled' and deleted_at is null
+              and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'cancelled')
+            order by id desc limit ?4
+        )
+    )
+    union all
+    select key from kbqueue_documents
+    where lease_expires_at is not null and state = 'processing' and deleted_at is null
+      and queue in (select queue from wanted)
+      and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'processing')
+)
+select
+    d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
+    d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle,
+    d.priority, d.created_at, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking,
+    d.metadata, d.properties, d.attempts,
+    (select tenant from kbqueue_lines where id = d.line) as tenant,
+    (
+        select json_group_array(json_object('page', number, 'cause', failure))
+        from kbqueue_pages as p
+        where p.document = d.key and p.generation = d.pages_generation and p.failure is not null
+    ) as failed_pages
+from kbqueue_documents as d
+where d.key in (select key from front)
+order by d.id desc
+limit ?4

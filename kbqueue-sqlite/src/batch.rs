@@ -1,0 +1,318 @@
+//! A batch of documents on its way through the specification: loaded by one statement, judged one by one,
+//! saved by one statement.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use kbqueue_core::document::Attempt;
+use kbqueue_core::error::chain;
+use kbqueue_core::event::DocumentChange;
+use kbqueue_core::lifecycle::{Generation, Lifecycle};
+use kbqueue_core::state::{Event, Refusal, Transition, transition};
+use kbqueue_core::store::Result;
+use kbqueue_core::{DocumentId, Notice, QueueName, State, StoreError};
+use serde::ser::{Serialize, SerializeTuple, Serializer};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use crate::codec::{self, Held, Rest};
+use crate::error::failed;
+
+/// One document of the batch.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// As it was loaded; its `life` is how it was before.
+    pub(crate) held: Held,
+    /// How it is now.
+    pub(crate) life: Lifecycle,
+    attempt: Option<Attempt>,
+    changed: bool,
+}
+
+/// Documents that change together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    now: Timestamp,
+    members: Vec<Member>,
+    by_id: HashMap<DocumentId, usize>,
+}
+
+impl Batch {
+    pub(crate) fn new(documents: impl IntoIterator<Item = Held>, now: Timestamp) -> Self {
+        let members: Vec<Member> = documents
+            .into_iter()
+            .map(|held| Member {
+                life: held.life.clone(),
+                held,
+                attempt: None,
+                changed: false,
+            })
+            .collect();
+        let by_id = members
+            .iter()
+            .enumerate()
+            .map(|(index, member)| (member.held.id, index))
+            .collect();
+        Self {
+            now,
+            members,
+            by_id,
+        }
+    }
+
+    /// Loads the documents of these ids; those that are not there, or cannot be read, are left out.
+    pub(crate) async fn load(
+        conn: &mut SqliteConnection,
+        ids: impl Iterator<Item = DocumentId>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let ids: std::collections::BTreeSet<DocumentId> = ids.collect();
+        let rows = sqlx::query(include_str!("../queries/load.sql"))
+            .bind(json(&ids))
+            .fetch_all(conn)
+            .await
+            .map_err(failed)?;
+        Ok(Self::new(readable(&rows, codec::held), now))
+    }
+
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    pub(crate) fn get(&self, id: DocumentId) -> Option<&Member> {
+        self.by_id.get(&id).map(|index| &self.members[*index])
+    }
+
+    /// Lets `event` happen to a document; `None` where it is not in the batch. Answers whether it did
+    /// happen now, or had happened before.
+    pub(crate) fn apply(
+        &mut self,
+        id: DocumentId,
+        event: &Event,
+    ) -> Option<std::result::Result<bool, Refusal>> {
+        let member = &mut self.members[*self.by_id.get(&id)?];
+        Some(match transition(&member.life, event, self.now) {
+            Ok(Transition::To(next)) => {
+                let ended = Attempt::ended(&member.life, event, &next, self.now);
+                member.attempt = ended.or(member.attempt.take());
+                member.life = *next;
+                member.changed = true;
+                Ok(true)
+            }
+            Ok(Transition::Repeated) => Ok(false),
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    /// Writes what changed: documents, dedupe keys, what purge has to remove, counts. `turns` are the new
+    /// turns of lines. Answers with what to tell subscribers after the commit.
+    pub(crate) async fn save(
+        self,
+        conn: &mut SqliteConnection,
+        turns: &HashMap<i64, i64>,
+    ) -> Result<Vec<Notice>> {
+        let changed: Vec<&Member> = self.members.iter().filter(|m| m.changed).collect();
+        if changed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let written: Vec<Written<'_>> = changed.iter().map(|m| Written(m, self.now)).collect();
+        let rows = sqlx::query(include_str!("../queries/save.sql"))
+            .bind(json(&written))
+            .execute(&mut *conn)
+            .await
+            .map_err(failed)?
+            .rows_affected();
+        if rows != changed.len() as u64 {
+            return Err(StoreError::Unusable(format!(
+                "{rows} of {} documents were as they had been read in the same transaction",
+                changed.len()
+            )));
+        }
+        let keys: Vec<(i64, u8)> = changed.iter().filter_map(|m| m.key_change()).collect();
+        run_for(conn, include_str!("../queries/save_keys.sql"), &keys).await?;
+        let obsolete: Vec<_> = changed.iter().flat_map(|m| m.obsolete()).collect();
+        run_for(
+            conn,
+            include_str!("../queries/save_obsolete.sql"),
+            &obsolete,
+        )
+        .await?;
+        let mut counts = Counts::default();
+        for member in &changed {
+            counts.member(member, self.now);
+        }
+        for (line, turn) in turns {
+            counts.lines.entry(*line).or_default().1 = *turn;
+        }
+        counts.save(conn).await?;
+        Ok(changed.iter().filter_map(|m| m.notice()).collect())
+    }
+}
+
+impl Member {
+    fn key_change(&self) -> Option<(i64, u8)> {
+        let holds = codec::holds_key(&self.life, self.held.dedupe_key.as_deref());
+        (holds != self.held.holds_key).then_some((self.held.key, u8::from(holds)))
+    }
+
+    /// What nobody can see any more: (document, kind, generation).
+    fn obsolete(&self) -> Vec<(i64, &'static str, Option<u32>)> {
+        let (before, after) = (&self.held.life, &self.life);
+        let key = self.held.key;
+        if after.deleted_at.is_some() {
+            return vec![(key, "document", None)];
+        }
+        let kept = |life: &Lifecycle| [Some(life.generation), life.completed];
+        if kept(before) == kept(after) {
+            return Vec::new();
+        }
+        let gone = |part: fn(Generation) -> u32| {
+            let mut gone: Vec<u32> = kept(before).into_iter().flatten().map(part).collect();
+            gone.dedup();
+            gone.retain(|number| {
+                !kept(after)
+                    .into_iter()
+                    .flatten()
+                    .any(|g| part(g) == *number)
+            });
+            gone
+        };
+        let chunks = gone(|g| g.chunks)
+            .into_iter()
+            .map(|n| (key, "chunks", Some(n)));
+        let pages = gone(|g| g.pages)
+            .into_iter()
+            .map(|n| (key, "pages", Some(n)));
+        chunks.chain(pages).collect()
+    }
+
+    /// What subscribers hear; nothing of a mere renewal, which changes nothing that they see.
+    fn notice(&self) -> Option<Notice> {
+        let (before, after) = (&self.held.life, &self.life);
+        (before.version != after.version || before.cursor != after.cursor)
+            .then(|| Notice::Document(change(self.held.id, &self.held.queue, after)))
+    }
+}
+
+/// The notice of a document that is now like this.
+pub(crate) fn change(id: DocumentId, queue: &QueueName, life: &Lifecycle) -> DocumentChange {
+    DocumentChange {
+        id,
+        queue: queue.clone(),
+        state: life.state,
+        version: life.version,
+        progress: life.progress,
+        cancel_requested: life.cancel_requested_at.is_some(),
+        deleted: life.deleted_at.is_some(),
+    }
+}
+
+/// Differences of what is counted, to be saved together.
+#[derive(Debug, Default)]
+pub(crate) struct Counts<'a> {
+    queues: BTreeMap<&'a str, [i64; State::ALL.len()]>,
+    /// Ready documents, and the new turn or 0.
+    lines: BTreeMap<i64, (i64, i64)>,
+}
+
+impl<'a> Counts<'a> {
+    /// Counts `by` documents more in a state.
+    pub(crate) fn state(&mut self, queue: &'a QueueName, state: State, by: i64) {
+        let place = State::ALL.iter().position(|s| *s == state);
+        self.queues.entry(queue.as_str()).or_default()
+            [place.expect("all states are in State::ALL")] += by;
+    }
+
+    /// Counts `by` claimable documents more in a line.
+    pub(crate) fn ready(&mut self, line: i64, by: i64) {
+        self.lines.entry(line).or_default().0 += by;
+    }
+
+    fn member(&mut self, member: &'a Member, now: Timestamp) {
+        let held = &member.held;
+        for (life, by) in [(&held.life, -1), (&member.life, 1)] {
+            if life.deleted_at.is_none() {
+                self.state(&held.queue, life.state, by);
+            }
+        }
+        let ready = codec::due(&member.life, now) == Some(true);
+        self.ready(held.line, i64::from(ready) - i64::from(held.ready));
+    }
+
+    /// Writes what is not zero.
+    pub(crate) async fn save(self, conn: &mut SqliteConnection) -> Result<()> {
+        let queues: Vec<_> = self
+            .queues
+            .into_iter()
+            .filter(|(_, by)| by.iter().any(|by| *by != 0))
+            .map(|(name, [q, p, c, f, x])| (name, q, p, c, f, x))
+            .collect();
+        run_for(conn, include_str!("../queries/count_queues.sql"), &queues).await?;
+        let lines: Vec<_> = self
+            .lines
+            .into_iter()
+            .filter(|(_, change)| *change != (0, 0))
+            .map(|(line, (ready, turn))| (line, ready, turn))
+            .collect();
+        run_for(conn, include_str!("../queries/count_lines.sql"), &lines).await
+    }
+}
+
+/// Runs a statement whose one parameter is a JSON array, unless that is empty.
+pub(crate) async fn run_for<T: Serialize>(
+    conn: &mut SqliteConnection,
+    sql: &'static str,
+    rows: &[T],
+) -> Result<()> {
+    if !rows.is_empty() {
+        sqlx::query(sql)
+            .bind(json(rows))
+            .execute(conn)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data is JSON")
+}
+
+/// Decodes rows and leaves out those that cannot be read, so that one does not stop the others.
+pub(crate) fn readable<T>(rows: &[SqliteRow], decode: fn(&SqliteRow) -> Result<T>) -> Vec<T> {
+    let report = |error: StoreError| {
+        tracing::error!(error = chain(&error), "a row was left out");
+    };
+    rows.iter()
+        .filter_map(|row| decode(row).map_err(report).ok())
+        .collect()
+}
+
+/// A document in the shape of `save.sql`'s parameter.
+struct Written<'a>(&'a Member, Timestamp);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Self(Member { held, life, .. }, now) = self;
+        let before = &held.life;
+        let was = before.lease.as_ref().map(|lease| lease.id);
+        let visible = life.visible();
+        let mut row = serializer.serialize_tuple(14)?;
+        row.serialize_element(&(held.key, before.version, before.state, was))?;
+        row.serialize_element(&life.state)?;
+        row.serialize_element(&codec::due(life, *now).map(u8::from))?;
+        row.serialize_element(&codec::audience(life.fingerprint.as_deref()))?;
+        row.serialize_element(&life.available_at.as_microsecond())?;
+        row.serialize_element(&life.lease.as_ref().map(|lease| lease.id))?;
+        let expires_at = life.lease.as_ref().map(|lease| lease.expires_at);
+        row.serialize_element(&expires_at.map(Timestamp::as_microsecond))?;
+        row.serialize_element(&life.version)?;
+        row.serialize_element(&life.deleted_at.map(Timestamp::as_microsecond))?;
+        row.serialize_element(&life.generation.pages)?;
+        row.serialize_element(&visible.pages)?;
+        row.serialize_element(&visible.chunks)?;
+        row.serialize_element(&Rest::of(life))?;
+        row.serialize_element(&self.0.attempt)?;
+        row.end()
+    }
+}

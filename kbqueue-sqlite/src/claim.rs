@@ -1,0 +1,332 @@
+//! Documents are given to workers.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kbqueue_core::state::{Event, transition};
+use kbqueue_core::store::{ClaimRequest, Claims, Result};
+use kbqueue_core::{Document, LeaseId, Notice, fair};
+use sqlx::{Row, SqliteConnection};
+
+use crate::batch::{Batch, Counts, json, readable};
+use crate::codec::{self, Held};
+use crate::error::failed;
+
+/// Claims for `request`. Answers also with what to tell subscribers after the commit.
+///
+/// The caller holds the write lock. The cost depends on the documents claimed and those that fell due
+/// since the last claim, not on how many wait.
+pub(crate) async fn claim(
+    conn: &mut SqliteConnection,
+    request: &ClaimRequest,
+    now: Timestamp,
+) -> Result<(Claims, Vec<Notice>)> {
+    let slots = request.lease_ids.len();
+    if slots == 0 {
+        return Ok((Claims::default(), Vec::new()));
+    }
+    let queues: BTreeSet<&str> = request.worker.queues.iter().map(|q| q.as_str()).collect();
+    let asked = Asked {
+        request,
+        queues: json(&queues),
+        audience: codec::audience(Some(&request.fingerprint)),
+        now,
+    };
+    asked.promote(conn).await?;
+    let front = asked.front(conn, slots).await?;
+    let refused = front.iter().filter_map(|line| line.refused).min();
+
+    let mut turn: i64 = sqlx::query_scalar(include_str!("../queries/claim_turn.sql"))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)?;
+    let mut turns = HashMap::new();
+    let mut claimed = Vec::with_capacity(slots);
+    for (held, document) in deal_out(front, slots) {
+        turn += 1;
+        turns.insert(held.line, turn);
+        claimed.push((held, document));
+    }
+    let (members, mut documents): (Vec<Held>, Vec<Document>) = claimed.into_iter().unzip();
+    let mut batch = Batch::new(members, now);
+    for (document, lease_id) in documents.iter_mut().zip(&request.lease_ids) {
+        let applied = batch.apply(document.id, &asked.event(*lease_id));
+        debug_assert_eq!(applied, Some(Ok(true)), "it was tried before the deal");
+        if let Some(member) = batch.get(document.id) {
+            document.lifecycle = member.life.clone();
+        }
+    }
+    let notices = batch.save(conn, &turns).await?;
+    let next_due = if documents.len() < slots {
+        asked.next_due(conn, refused).await?
+    } else {
+        None
+    };
+    let claims = Claims {
+        documents,
+        next_due,
+    };
+    Ok((claims, notices))
+}
+
+/// A line that has ready documents, and those at its front that were read.
+struct Line {
+    id: i64,
+    queue: String,
+    tenant: Option<String>,
+    turn: i64,
+    /// How many are ready. Some of them may be reserved for another fingerprint, or unreadable.
+    ready: u64,
+    /// The first ones that can be claimed, in order.
+    claimable: Vec<(Held, Document)>,
+    /// Whether there are no others.
+    exhausted: bool,
+    /// When the first of those met falls due that may not be claimed yet.
+    refused: Option<i64>,
+}
+
+impl Line {
+    /// How many can be claimed, as far as is known.
+    fn claimable(&self) -> u64 {
+        let read = self.claimable.len() as u64;
+        if self.exhausted {
+            read
+        } else {
+            self.ready.max(read)
+        }
+    }
+}
+
+fn deal(slots: usize, lines: &[Line]) -> Vec<usize> {
+    let claimable: Vec<u64> = lines.iter().map(Line::claimable).collect();
+    fair::deal(slots, &claimable)
+}
+
+/// The documents of the deal, in its order.
+fn deal_out(lines: Vec<Line>, slots: usize) -> Vec<(Held, Document)> {
+    let deal = deal(slots, &lines);
+    let mut fronts: Vec<_> = lines.into_iter().map(|l| l.claimable.into_iter()).collect();
+    deal.into_iter()
+        .filter_map(|line| fronts[line].next())
+        .collect()
+}
+
+/// One claim, with what its statements are asked.
+struct Asked<'a> {
+    request: &'a ClaimRequest,
+    queues: String,
+    audience: String,
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    fn event(&self, lease_id: LeaseId) -> Event {
+        Event::Claim {
+            lease_id,
+            worker: self.request.worker.name.clone(),
+            lease: self.request.lease,
+            fingerprint: self.request.fingerprint.clone(),
+            grace: self.request.grace,
+        }
+    }
+
+    /// Makes claimable what fell due, or out of its reservation.
+    async fn promote(&self, conn: &mut SqliteConnection) -> Result<()> {
+        let now = self.now.as_microsecond();
+        let grace_over = now.saturating_sub(codec::whole_ms_in_us(self.request.grace));
+        let (due, open): (bool, bool) = sqlx::query_as(include_str!("../queries/claim_due.sql"))
+            .bind(&self.queues)
+            .bind(&self.audience)
+            .bind(now)
+            .bind(grace_over)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(failed)?;
+        if due || open {
+            let lines: Vec<i64> = sqlx::query_scalar(include_str!("../queries/claim_promote.sql"))
+                .bind(&self.queues)
+                .bind(&self.audience)
+                .bind(now)
+                .bind(grace_over)
+                .fetch_all(&mut *conn)
+                .await
+                .map_err(failed)?;
+            let mut counts = Counts::default();
+            for line in lines {
+                counts.ready(line, 1);
+            }
+            counts.save(conn).await?;
+        }
+        if open {
+            sqlx::query(include_str!("../queries/claim_open.sql"))
+                .bind(&self.queues)
+                .bind(&self.audience)
+                .bind(grace_over)
+                .execute(conn)
+                .await
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The lines to deal to, each read as far as its share goes.
+    async fn front(&self, conn: &mut SqliteConnection, slots: usize) -> Result<Vec<Line>> {
+        let mut at_most = slots;
+        loop {
+            let mut lines = self.lines(conn, at_most).await?;
+            self.read_shares(conn, &mut lines, slots).await?;
+            // A line of a queue is left out only behind at least as many with a document each as there
+            // are slots; otherwise it could be its turn.
+            let mut queues: HashMap<&str, (usize, usize)> = HashMap::new();
+            for line in &lines {
+                let (all, empty) = queues.entry(&line.queue).or_default();
+                *all += 1;
+                *empty += usize::from(line.claimable() == 0);
+            }
+            if queues
+                .values()
+                .all(|(all, empty)| *all < at_most || all - empty >= slots)
+            {
+                return Ok(lines);
+            }
+            at_most = at_most.saturating_mul(4);
+        }
+    }
+
+    /// At most `at_most` lines of each queue, in the order of their turns.
+    async fn lines(&self, conn: &mut SqliteConnection, at_most: usize) -> Result<Vec<Line>> {
+        let rows = sqlx::query(include_str!("../queries/claim_lines.sql"))
+            .bind(&self.queues)
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+            .fetch_all(conn)
+            .await
+            .map_err(failed)?;
+        let mut lines = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let ready: i64 = row.try_get("ready").map_err(failed)?;
+            lines.push(Line {
+                id: row.try_get("id").map_err(failed)?,
+                queue: row.try_get("queue").map_err(failed)?,
+                tenant: row.try_get("tenant").map_err(failed)?,
+                turn: row.try_get("turn").map_err(failed)?,
+                ready: u64::try_from(ready).unwrap_or(0),
+                claimable: Vec::new(),
+                exhausted: false,
+                refused: None,
+            });
+        }
+        lines.sort_by(|a, b| (a.turn, &a.queue, &a.tenant).cmp(&(b.turn, &b.queue, &b.tenant)));
+        Ok(lines)
+    }
+
+    /// Reads the front of each line as far as its share of the deal goes. Where one turns out to hold
+    /// less, it is dealt again with the true number, until every share is covered.
+    async fn read_shares(
+        &self,
+        conn: &mut SqliteConnection,
+        lines: &mut [Line],
+        slots: usize,
+    ) -> Result<()> {
+        let mut spare = 0;
+        loop {
+            let mut shares = vec![0_usize; lines.len()];
+            for line in deal(slots, lines) {
+                shares[line] += 1;
+            }
+            let short: HashMap<i64, usize> = (0..lines.len())
+                .filter(|i| !lines[*i].exhausted && lines[*i].claimable.len() < shares[*i])
+                .map(|i| (lines[i].id, i))
+                .collect();
+            let Some(share) = short.values().map(|i| shares[*i]).max() else {
+                return Ok(());
+            };
+            self.read(conn, lines, &short, share + spare).await?;
+            // What cannot be read, or not be claimed, stood in the way: look further behind it.
+            spare = (spare * 2).max(16);
+        }
+    }
+
+    /// Reads the first `limit` documents, of each kind, of some lines.
+    async fn read(
+        &self,
+        conn: &mut SqliteConnection,
+        lines: &mut [Line],
+        which: &HashMap<i64, usize>,
+        limit: usize,
+    ) -> Result<()> {
+        let ids: Vec<i64> = which.keys().copied().collect();
+        let rows = sqlx::query(include_str!("../queries/claim_candidates.sql"))
+            .bind(json(&ids))
+            .bind(&self.audience)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(conn)
+            .await
+            .map_err(failed)?;
+        // Counted by kind before anything is left out: a kind that filled its limit may go on.
+        let mut read: HashMap<(i64, String), usize> = HashMap::new();
+        for row in &rows {
+            let kind = (
+                row.try_get("line").map_err(failed)?,
+                row.try_get("audience").map_err(failed)?,
+            );
+            *read.entry(kind).or_default() += 1;
+        }
+        for index in which.values() {
+            let line = &mut lines[*index];
+            line.claimable.clear();
+            line.exhausted = read.iter().all(|((id, _), n)| *id != line.id || *n < limit);
+        }
+        for (held, document) in readable(&rows, codec::document) {
+            let line = &mut lines[which[&held.line]];
+            match transition(&held.life, &self.event(self.request.lease_ids[0]), self.now) {
+                Ok(_) => line.claimable.push((held, document)),
+                Err(_) => {
+                    let due_at = self.due_at(&held);
+                    line.refused = line.refused.into_iter().chain([due_at]).min();
+                }
+            }
+        }
+        for index in which.values() {
+            lines[*index].claimable.sort_by_key(|(_, document)| {
+                let available_at = document.lifecycle.available_at;
+                (Reverse(document.priority), available_at, document.id)
+            });
+        }
+        Ok(())
+    }
+
+    /// When a document that was refused may be claimed by this worker.
+    fn due_at(&self, held: &Held) -> i64 {
+        let available_at = held.life.available_at.as_microsecond();
+        let own = held.life.fingerprint.as_ref() == Some(&self.request.fingerprint);
+        if held.life.fingerprint.is_none() || own {
+            available_at
+        } else {
+            available_at.saturating_add(codec::whole_ms_in_us(self.request.grace))
+        }
+    }
+
+    /// How long until the next document falls due for this worker.
+    async fn next_due(
+        &self,
+        conn: &mut SqliteConnection,
+        refused: Option<i64>,
+    ) -> Result<Option<Duration>> {
+        let (waiting, reserved): (Option<i64>, Option<i64>) =
+            sqlx::query_as(include_str!("../queries/claim_next_due.sql"))
+                .bind(&self.queues)
+                .bind(&self.audience)
+                .fetch_one(conn)
+                .await
+                .map_err(failed)?;
+        let grace = codec::whole_ms_in_us(self.request.grace);
+        let reserved = reserved.map(|at| at.saturating_add(grace));
+        let next = [waiting, reserved, refused].into_iter().flatten().min();
+        Ok(next.map(|at| {
+            let us = at.saturating_sub(self.now.as_microsecond());
+            Duration::from_micros(u64::try_from(us).unwrap_or(0))
+        }))
+    }
+}
