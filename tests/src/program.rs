@@ -40,3 +40,10 @@ pub fn build(package: &str, binary: &str) -> PathBuf {
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
+
+/// The path of pdfium, for programs that are started elsewhere than in the workspace.
+#[must_use]
+pub fn pdfium() -> PathBuf {
+    std::env::var_os("KBQUEUE_PDFIUM")
+        .map_or_else(|| workspace().join(".pdfium/libpdfium.so"), Into::into)
+}

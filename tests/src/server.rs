@@ -43,7 +43,7 @@ impl Server {
             ])
             .args(flags)
             .current_dir(directory)
-            .env("KBQUEUE_PDFIUM", pdfium())
+            .env("KBQUEUE_PDFIUM", program::pdfium())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -198,12 +198,4 @@ impl Server {
     fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
-}
-
-/// pdfium, for programs that are started elsewhere than in the workspace.
-fn pdfium() -> std::path::PathBuf {
-    std::env::var_os("KBQUEUE_PDFIUM").map_or_else(
-        || program::workspace().join(".pdfium/libpdfium.so"),
-        Into::into,
-    )
 }
