@@ -149,6 +149,7 @@ async fn names_cannot_lead_anywhere() {
     for (given, kept) in [
         ("../../etc/passwd.pdf", "passwd.pdf"),
         ("..\\\\..\\\\evil.pdf", "evil.pdf"),
+        ("two%0D%0Alines.pdf", "two%0D%0Alines.pdf"),
         ("", "unnamed"),
     ] {
         let form = Form::new().file(given, &format!("{PDF} of {given}"));
@@ -156,10 +157,20 @@ async fn names_cannot_lead_anywhere() {
         assert_eq!(answer.status, 200, "{given:?}: {:?}", answer.bytes);
         assert_eq!(answer.json()["documents"][0]["filename"], kept, "{given:?}");
     }
-    // A bare line feed ends a header: that part cannot be read, and clients send it percent-encoded.
-    let form = Form::new().file("two\nlines.pdf", &format!("{PDF} of two lines"));
-    service.upload(form).await.problem(400, "malformed-request");
-    assert_eq!(service.documents().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_name_with_a_line_break_is_a_malformed_header() {
+    let service = Service::new();
+    for name in ["two\nlines.pdf", "two\r\nlines.pdf"] {
+        let answer = service.upload(Form::new().file(name, PDF)).await;
+        assert!(
+            answer.status.is_client_error(),
+            "{name:?}: {}",
+            answer.status
+        );
+    }
+    assert!(service.documents().await.is_empty());
 }
 
 #[tokio::test]
@@ -258,6 +269,13 @@ async fn a_body_that_breaks_off_leaves_nothing_of_its_file() {
         .problem(400, "malformed-request");
     assert!(service.documents().await.is_empty());
     assert_eq!(service.files(0).await, 0);
+
+    let form = Form::new().file("whole.pdf", PDF).file("half.pdf", &long);
+    let answer = service.send(form.cut_off_request(UPLOAD)).await;
+    let problem = answer.problem(400, "malformed-request");
+    assert_eq!(problem["documents"][0]["filename"], "whole.pdf");
+    assert_eq!(service.documents().await.len(), 1);
+    assert_eq!(service.files(1).await, 1);
 }
 
 #[tokio::test]

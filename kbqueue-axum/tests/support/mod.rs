@@ -239,11 +239,18 @@ impl Form {
     /// The request breaks off at the end of what was put into the form.
     pub fn cut_off_request(self, uri: &str) -> Request<Body> {
         let bytes = self.body.trim_end_matches("\r\n").to_owned();
-        let parts = [
-            Ok(Bytes::from(bytes)),
-            Err(std::io::Error::other("connection reset")),
-        ];
-        self.request_with(uri, Body::from_stream(stream::iter(parts)))
+        let mut parts: Vec<Result<Bytes, std::io::Error>> = bytes
+            .as_bytes()
+            .chunks(64 * 1024)
+            .map(|part| Ok(Bytes::copy_from_slice(part)))
+            .collect();
+        parts.push(Err(std::io::Error::other("connection reset")));
+        // As over a network, where what comes next is not there yet.
+        let parts = stream::iter(parts).then(async |part| {
+            tokio::task::yield_now().await;
+            part
+        });
+        self.request_with(uri, Body::from_stream(parts))
     }
 
     fn request_with(self, uri: &str, body: Body) -> Request<Body> {
