@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::clock::whole_us;
 use crate::output::Progress;
 use crate::state::State;
 
@@ -136,13 +137,13 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A document as it is enqueued, to be claimed from `available_at` on.
+    /// A document as it is enqueued, to be claimed from `available_at` (in whole microseconds) on.
     #[must_use]
     pub fn new(available_at: Timestamp) -> Self {
         Self {
             state: State::Queued,
             version: 1,
-            available_at,
+            available_at: whole_us(available_at),
             attempt: 0,
             retry_count: 0,
             crash_count: 0,

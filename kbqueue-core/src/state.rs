@@ -20,6 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::whole_us;
 use crate::lifecycle::{Cursor, Generation, LastSettlement, Lease, LeaseId, Lifecycle};
 use crate::output::Progress;
 
@@ -257,19 +258,10 @@ pub fn transition(
             if document.state != State::Queued {
                 return Err(Refusal::WrongState(document.state));
             }
-            let foreign = document
-                .fingerprint
-                .as_ref()
-                .is_some_and(|own| own != fingerprint);
-            let due_at = if foreign {
-                later(document.available_at, *grace)
-            } else {
-                document.available_at
-            };
-            if now < due_at {
+            if now < due_at(document, fingerprint, *grace) {
                 return Err(Refusal::NotDue);
             }
-            if foreign {
+            if is_foreign(document, fingerprint) {
                 open_generation(&mut next);
             }
             next.fingerprint = Some(fingerprint.clone());
@@ -279,7 +271,7 @@ pub fn transition(
             next.lease = Some(Lease {
                 id: *lease_id,
                 worker: worker.clone(),
-                expires_at: later(now, *lease),
+                expires_at: leased_until(now, *lease),
             });
         }
         Event::Checkpoint {
@@ -289,7 +281,7 @@ pub fn transition(
             progress,
         } => {
             let holder = held(&mut next, *lease_id)?;
-            holder.expires_at = later(now, *lease);
+            holder.expires_at = leased_until(now, *lease);
             if cursor.number == document.cursor.number && cursor.number > 0 {
                 return Ok(Transition::Repeated);
             }
@@ -311,7 +303,7 @@ pub fn transition(
             return Ok(Transition::To(Box::new(next)));
         }
         Event::Renew { lease_id, lease } => {
-            held(&mut next, *lease_id)?.expires_at = later(now, *lease);
+            held(&mut next, *lease_id)?.expires_at = leased_until(now, *lease);
             return Ok(Transition::To(Box::new(next)));
         }
         Event::Settle { lease_id, outcome } => {
@@ -404,6 +396,28 @@ pub fn transition(
     Ok(Transition::To(Box::new(next)))
 }
 
+/// When a worker with `fingerprint` may claim `document`, provided that it is queued: a started one is
+/// left to workers with its own fingerprint for `grace`.
+#[must_use]
+pub fn due_at(document: &Lifecycle, fingerprint: &str, grace: Duration) -> Timestamp {
+    if is_foreign(document, fingerprint) {
+        later(document.available_at, grace)
+    } else {
+        document.available_at
+    }
+}
+
+/// When a lease of this length ends: after whole milliseconds, at least one.
+#[must_use]
+pub fn leased_until(now: Timestamp, lease: Duration) -> Timestamp {
+    later(now, lease.max(Duration::from_millis(1)))
+}
+
+fn is_foreign(document: &Lifecycle, fingerprint: &str) -> bool {
+    let own = document.fingerprint.as_deref();
+    own.is_some_and(|own| own != fingerprint)
+}
+
 fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
     let cancelled = next.cancel_requested_at.is_some();
     if let Outcome::Fail { error, .. } = outcome {
@@ -493,5 +507,5 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
     // Whole milliseconds, so that every store rounds alike.
     let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     now.checked_add(jiff::SignedDuration::from_millis(ms))
-        .unwrap_or(Timestamp::MAX)
+        .map_or(whole_us(Timestamp::MAX), whole_us)
 }
