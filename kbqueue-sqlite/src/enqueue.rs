@@ -38,9 +38,7 @@ pub(crate) async fn enqueue(
             answers.push(Enqueued { id, state, created });
             continue;
         }
-        let available_at = document.available_at.unwrap_or(now).as_microsecond();
-        let available_at = Timestamp::from_microsecond(available_at).unwrap_or(now);
-        let life = Lifecycle::new(available_at);
+        let life = Lifecycle::new(document.available_at.unwrap_or(now));
         known.add(document, key, life.state);
         answers.push(Enqueued {
             id: document.id,

@@ -1,0 +1,242 @@
+//! The operations, and how they are drawn. They name documents, leases and workers by small numbers,
+//! so that a sequence stays meaningful when some of it is taken away.
+
+use std::time::Duration;
+
+use kbqueue_core::state::{CrashLimits, Outcome};
+use proptest::prelude::*;
+
+/// One call, or some time that passes.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Enqueue(Vec<New>),
+    Claim {
+        worker: usize,
+        slots: usize,
+        lease: Duration,
+    },
+    Checkpoint(Step),
+    Renew {
+        worker: usize,
+        leases: Vec<Which>,
+        lease: Duration,
+    },
+    Settle(Vec<(Which, Outcome)>),
+    Depart(usize),
+    Cancel(usize),
+    Retry {
+        document: usize,
+        from_scratch: bool,
+    },
+    Rechunk {
+        document: usize,
+        max_chars: u32,
+    },
+    Delete(usize),
+    Pause {
+        queue: usize,
+        paused: bool,
+    },
+    Reap {
+        limits: CrashLimits,
+        limit: usize,
+    },
+    Purge(usize),
+    Wait(Duration),
+}
+
+/// A document to enqueue.
+#[derive(Debug, Clone)]
+pub(super) struct New {
+    /// An earlier document's id once more, instead of a fresh one.
+    pub(super) again: Option<usize>,
+    pub(super) queue: usize,
+    pub(super) tenant: usize,
+    pub(super) priority: i16,
+    pub(super) delay: Option<Duration>,
+    pub(super) same_as: Same,
+    pub(super) chunked: bool,
+}
+
+/// What it is the same as.
+#[derive(Debug, Clone)]
+pub(super) enum Same {
+    Content(u8),
+    Key(u8),
+    Off,
+}
+
+/// A lease, with the document that it is used on.
+#[derive(Debug, Clone)]
+pub(super) enum Which {
+    /// Of the documents that are processing, one.
+    Live(usize),
+    /// Of all leases ever given out, one, counted from the last.
+    Old(usize),
+    /// The lease of one on another.
+    Crossed(usize),
+    /// One that nobody ever had.
+    Unknown,
+}
+
+/// A checkpoint.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) lease: Which,
+    /// By how much its number differs from the one that is due.
+    pub(super) off_by: i64,
+    pub(super) pages: u32,
+    pub(super) failed_page: bool,
+    pub(super) chunks: u32,
+    pub(super) images: u32,
+    pub(super) done: bool,
+    pub(super) percent: u8,
+    pub(super) title: Option<u8>,
+    pub(super) length: Duration,
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    let document = || 0usize..12;
+    let enqueue = proptest::collection::vec(new(), 0..4).prop_map(Op::Enqueue);
+    let claim = (0usize..3, 0usize..4, lease()).prop_map(|(worker, slots, lease)| Op::Claim {
+        worker,
+        slots,
+        lease,
+    });
+    let leases = proptest::collection::vec(which(), 0..4);
+    let renew = (0usize..3, leases, lease()).prop_map(|(worker, leases, lease)| Op::Renew {
+        worker,
+        leases,
+        lease,
+    });
+    let settle = proptest::collection::vec((which(), outcome()), 1..4).prop_map(Op::Settle);
+    let retry = (document(), any::<bool>()).prop_map(|(document, from_scratch)| Op::Retry {
+        document,
+        from_scratch,
+    });
+    let rechunk = (document(), 10u32..13).prop_map(|(document, max_chars)| Op::Rechunk {
+        document,
+        max_chars,
+    });
+    let pause = (0usize..2, any::<bool>()).prop_map(|(queue, paused)| Op::Pause { queue, paused });
+    let reap = (limits(), 0usize..5).prop_map(|(limits, limit)| Op::Reap { limits, limit });
+    prop_oneof![
+        6 => enqueue,
+        8 => claim,
+        8 => step().prop_map(Op::Checkpoint),
+        2 => renew,
+        7 => settle,
+        1 => (0usize..3).prop_map(Op::Depart),
+        2 => document().prop_map(Op::Cancel),
+        3 => retry,
+        2 => rechunk,
+        2 => document().prop_map(Op::Delete),
+        2 => pause,
+        3 => reap,
+        2 => prop_oneof![0usize..8, Just(1000)].prop_map(Op::Purge),
+        6 => wait().prop_map(Op::Wait),
+    ]
+}
+
+fn new() -> impl Strategy<Value = New> {
+    let again = prop_oneof![6 => Just(None), 1 => (0usize..12).prop_map(Some)];
+    let delay = prop_oneof![3 => Just(None), 1 => wait().prop_map(Some)];
+    let same_as = prop_oneof![
+        2 => Just(Same::Off),
+        2 => (0u8..4).prop_map(Same::Content),
+        2 => (0u8..4).prop_map(Same::Key),
+    ];
+    let chunked = any::<bool>();
+    let drawn = (
+        again,
+        0usize..2,
+        0usize..3,
+        -1i16..=1,
+        delay,
+        same_as,
+        chunked,
+    );
+    drawn.prop_map(
+        |(again, queue, tenant, priority, delay, same_as, chunked)| New {
+            again,
+            queue,
+            tenant,
+            priority,
+            delay,
+            same_as,
+            chunked,
+        },
+    )
+}
+
+fn which() -> impl Strategy<Value = Which> {
+    prop_oneof![
+        8 => (0usize..6).prop_map(Which::Live),
+        2 => (0usize..6).prop_map(Which::Old),
+        1 => (0usize..6).prop_map(Which::Crossed),
+        1 => Just(Which::Unknown),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let off_by = prop_oneof![8 => Just(0i64), 2 => Just(-1), 1 => Just(1), 1 => Just(-3)];
+    let amounts = (0u32..3, any::<bool>(), 0u32..3, 0u32..2, any::<bool>());
+    let title = proptest::option::of(0u8..3);
+    let drawn = (which(), off_by, amounts, 0u8..=110, title, lease());
+    drawn.prop_map(|(lease, off_by, amounts, percent, title, length)| {
+        let (pages, failed_page, chunks, images, done) = amounts;
+        Step {
+            lease,
+            off_by,
+            pages,
+            failed_page,
+            chunks,
+            images,
+            done,
+            percent,
+            title,
+            length,
+        }
+    })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let failure = (any::<bool>(), 0u32..3, wait()).prop_map(|(retryable, max_retries, backoff)| {
+        Outcome::Fail {
+            error: "out of paper".to_owned(),
+            retryable,
+            max_retries,
+            backoff,
+        }
+    });
+    prop_oneof![
+        4 => Just(Outcome::Complete),
+        3 => failure,
+        2 => Just(Outcome::Release),
+        1 => wait().prop_map(|delay| Outcome::Snooze { delay }),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = CrashLimits> {
+    let few = (0u32..3, 1u32..4).prop_map(|(max_crashes, max_crashes_total)| CrashLimits {
+        max_crashes,
+        max_crashes_total,
+    });
+    prop_oneof![3 => Just(CrashLimits::default()), 1 => few]
+}
+
+fn lease() -> impl Strategy<Value = Duration> {
+    prop_oneof![Just(Duration::from_secs(60)), Just(Duration::from_secs(10))]
+}
+
+/// Times on both sides of leases (10 s, 60 s) and of the grace (600 s), and odd ones.
+fn wait() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::from_micros(1)),
+        Just(Duration::from_nanos(1_500_700)),
+        (1u64..12).prop_map(Duration::from_secs),
+        Just(Duration::from_secs(60)),
+        Just(Duration::from_secs(600)),
+    ]
+}
