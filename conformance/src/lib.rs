@@ -28,7 +28,7 @@
 //!
 //! # Settings
 //! - `KBQUEUE_CONFORMANCE_CASES`: how many random sequences are tried (48).
-//! - `KBQUEUE_CONFORMANCE_SEED`: where they start, to repeat a failure that named its seed (random).
+//! - `KBQUEUE_CONFORMANCE_SEED`: where they start; a failure names its seed (0).
 
 // A test panics by design, and says why with `expect` or `assert`.
 #![allow(clippy::missing_panics_doc)]

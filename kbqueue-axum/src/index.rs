@@ -130,10 +130,13 @@ fn newest_row(html: &mut String, document: &Document) -> fmt::Result {
         write!(html, "{}", Escaped(error))?;
     } else if state == DocumentState::Completed {
         let pages = life.progress.total_pages.unwrap_or_default();
+        let chunks = life.progress.current_chunk;
+        let plural = |count: u32| if count == 1 { "" } else { "s" };
         write!(
             html,
-            "{pages} pages, {} chunks",
-            life.progress.current_chunk
+            "{pages} page{}, {chunks} chunk{}",
+            plural(pages),
+            plural(chunks)
         )?;
     }
     writeln!(html)

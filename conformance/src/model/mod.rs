@@ -18,15 +18,23 @@ const CASES: u32 = 48;
 const MAX_OPS: usize = 60;
 
 /// Tries `KBQUEUE_CONFORMANCE_CASES` (48) random sequences of up to 60 operations, each on a fresh
-/// store; the seed is random unless `KBQUEUE_CONFORMANCE_SEED` sets it.
+/// store, from `KBQUEUE_CONFORMANCE_SEED` (0) on, so that a run can be repeated.
 ///
 /// # Panics
 /// At the first difference, with the shortest sequence found that leads to one.
 pub fn check<S: Store, G>(factory: impl AsyncFn(Clock) -> (S, G)) {
-    let seed = number("KBQUEUE_CONFORMANCE_SEED").unwrap_or_else(rand_seed);
     let cases = number("KBQUEUE_CONFORMANCE_CASES").and_then(|n| u32::try_from(n).ok());
+    let seed = number("KBQUEUE_CONFORMANCE_SEED").unwrap_or(0);
+    check_from(seed, cases.unwrap_or(CASES), factory);
+}
+
+/// Tries `cases` random sequences of up to 60 operations from `seed` on.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_from<S: Store, G>(seed: u64, cases: u32, factory: impl AsyncFn(Clock) -> (S, G)) {
     let config = Config {
-        cases: cases.unwrap_or(CASES),
+        cases,
         rng_seed: RngSeed::Fixed(seed),
         // A file beside this crate's source would be of no use to whoever runs it against a store.
         failure_persistence: None,
@@ -65,8 +73,4 @@ fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     let number = value.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable}={value:?} is no number")))
-}
-
-fn rand_seed() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().0
 }
