@@ -9,6 +9,7 @@ use clap::Args;
 use kbqueue::pdf::{PdfExtractor, PdfOptions, find_pdfium};
 use kbqueue::queue::StateCounts;
 use kbqueue::{ChunkOptions, Processor, ProcessorOptions, Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{Failure, Place};
@@ -64,7 +65,7 @@ pub(crate) struct Options {
     chunk_overlap: u32,
 }
 
-/// Works until Ctrl-C, or until the queues are empty; then it fails where a document did.
+/// Works until Ctrl-C or SIGTERM, or until the queues are empty; then it fails where a document did.
 pub(crate) async fn work(place: &Place, options: &Options) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -84,12 +85,15 @@ pub(crate) async fn work(place: &Place, options: &Options) -> Result<(), Failure
         processing,
     );
 
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Failure::about("no signals", &error))?;
     let failed_before = counts(&*store, place).await?.failed;
     let mut result = Ok(());
     processor
         .run(async {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
                 drained = drained(&*store, place), if options.drain => result = drained,
             }
         })
