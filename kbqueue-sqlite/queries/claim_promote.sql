@@ -22,7 +22,8 @@ reserved(queue, due, audience) as (
     )
     from reserved as r where r.audience is not null
 )
-update kbqueue_documents set due = 1
+-- Not indexed, that is by key alone: after an ANALYZE, SQLite would rather walk over all that waits.
+update kbqueue_documents not indexed set due = 1
 where due = 0 and key in (
     select d.key from json_each(?1) as q
     cross join kbqueue_documents as d

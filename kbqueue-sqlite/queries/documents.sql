@@ -3,7 +3,8 @@
 -- Result: at most ?4 rows, none deleted.
 -- Locking: none, one statement reads one snapshot.
 -- Each branch reads the front of one index range, so the cost does not grow with the queue; processing
--- documents are as few as there are slots.
+-- documents are as few as there are slots. The states are given twice because SQLite takes a partial index
+-- only where its condition stands in the query word by word.
 with wanted(queue) as materialized (
     select name from kbqueue_queues where ?1 is null or name = ?1
 ),
@@ -20,6 +21,7 @@ front(key) as materialized (
         select * from (
             select key from kbqueue_documents
             where queue = w.queue and state = 'completed' and deleted_at is null
+              and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'completed')
             order by id desc limit ?4
         )
@@ -27,6 +29,7 @@ front(key) as materialized (
         select * from (
             select key from kbqueue_documents
             where queue = w.queue and state = 'failed' and deleted_at is null
+              and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'failed')
             order by id desc limit ?4
         )
@@ -34,12 +37,13 @@ front(key) as materialized (
         select * from (
             select key from kbqueue_documents
             where queue = w.queue and state = 'cancelled' and deleted_at is null
+              and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'cancelled')
             order by id desc limit ?4
         )
     )
     union all
-    select key from kbqueue_documents
+    select key from kbqueue_documents indexed by kbqueue_documents_leased
     where lease_expires_at is not null and state = 'processing' and deleted_at is null
       and queue in (select queue from wanted)
       and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'processing')

@@ -10,7 +10,7 @@ use kbqueue_core::event::DocumentChange;
 use kbqueue_core::lifecycle::{Generation, Lifecycle};
 use kbqueue_core::state::{Event, Refusal, Transition, transition};
 use kbqueue_core::store::Result;
-use kbqueue_core::{DocumentId, Notice, QueueName, State, StoreError};
+use kbqueue_core::{Document, DocumentId, Notice, Properties, QueueName, State, StoreError};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -150,6 +150,16 @@ impl Batch {
 }
 
 impl Member {
+    /// Brings `document`, as it was loaded, to how it is now.
+    pub(crate) fn show_in(&self, document: &mut Document) {
+        if self.life.generation.pages != self.held.life.generation.pages {
+            document.failed_pages.clear();
+            // As in `save.sql`.
+            document.properties = Properties::default();
+        }
+        document.lifecycle = self.life.clone();
+    }
+
     fn key_change(&self) -> Option<(i64, u8)> {
         let holds = codec::holds_key(&self.life, self.held.dedupe_key.as_deref());
         (holds != self.held.holds_key).then_some((self.held.key, u8::from(holds)))

@@ -55,7 +55,7 @@ pub(crate) async fn claim(
         let applied = batch.apply(document.id, &asked.event(*lease_id));
         debug_assert_eq!(applied, Some(Ok(true)), "it was tried before the deal");
         if let Some(member) = batch.get(document.id) {
-            document.lifecycle = member.life.clone();
+            member.show_in(document);
         }
     }
     let notices = batch.save(conn, &turns).await?;

@@ -253,7 +253,7 @@ pub(crate) async fn control(
         if let Some(by) = rival(conn, member).await? {
             return Err(StoreError::Superseded { id, by });
         }
-        document.lifecycle = member.life.clone();
+        member.show_in(&mut document);
         if let Control::Rechunk(options) = control {
             sqlx::query(include_str!("../queries/control_chunking.sql"))
                 .bind(member.held.key)
@@ -262,9 +262,6 @@ pub(crate) async fn control(
                 .await
                 .map_err(failed)?;
             document.chunking = Some(*options);
-        }
-        if document.lifecycle.generation.pages != member.held.life.generation.pages {
-            document.failed_pages = Vec::new();
         }
     }
     Ok((document, batch.save(conn, &HashMap::new()).await?))

@@ -1,0 +1,10 @@
+//! What only SQLite does: one file, several connections, SQL and its plans.
+#![allow(clippy::unwrap_used)]
+
+mod counts;
+mod drops;
+mod plans;
+mod rows;
+mod sharing;
+mod support;
+mod text;

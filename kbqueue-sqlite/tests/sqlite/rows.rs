@@ -1,0 +1,103 @@
+//! Rows that this release cannot read.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use kbqueue_core::state::CrashLimits;
+use kbqueue_core::store::DocumentQuery;
+use kbqueue_core::{Store, StoreError};
+
+use crate::support::{File, LEASE, claim, document, stored};
+
+/// A log that the test reads.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// REGRESSIONS 9.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_named_and_keeps_nobody_waiting() {
+    let log = Log::default();
+    let writer = log.clone();
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish(),
+    );
+    let file = File::new();
+    let store = file.store().await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(stored(&store, document("a.pdf")).await.id);
+    }
+    // More at the front than one claim reads at first; each broken in another way.
+    let mut conn = file.connection().await;
+    for (index, id) in ids.iter().take(38).enumerate() {
+        let sql = [
+            "update kbqueue_documents set lifecycle = '{\"unheard_of\":1}' where id = ?",
+            "update kbqueue_documents set lifecycle = 'no json' where id = ?",
+            "update kbqueue_documents set metadata = '' where id = ?",
+            "update kbqueue_documents set version = 'x' where id = ?",
+        ][index % 4];
+        let done = sqlx::query(sql).bind(id.to_string()).execute(&mut conn);
+        assert_eq!(done.await.unwrap().rows_affected(), 1);
+    }
+    let claimed: Vec<_> = claim(&store, 1).await.documents;
+    assert_eq!(
+        claimed.iter().map(|d| d.id).collect::<Vec<_>>(),
+        ids[38..39]
+    );
+    let claimed: Vec<_> = claim(&store, 9).await.documents;
+    assert_eq!(claimed.iter().map(|d| d.id).collect::<Vec<_>>(), ids[39..]);
+    for id in &ids[..38] {
+        assert!(log.text().contains(&id.to_string()), "{id} is not named");
+        let error = store.document(*id).await.unwrap_err();
+        assert!(matches!(error, StoreError::Malformed { .. }), "{error}");
+    }
+    assert_eq!(
+        store
+            .documents(DocumentQuery::default())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn the_reaper_looks_behind_rows_that_cannot_be_read() {
+    let file = File::new();
+    let store = file.store().await;
+    for _ in 0..5 {
+        stored(&store, document("a.pdf")).await;
+    }
+    let held = claim(&store, 5).await.documents;
+    let mut conn = file.connection().await;
+    for document in &held[..3] {
+        sqlx::query("update kbqueue_documents set lifecycle = '' where id = ?")
+            .bind(document.id.to_string())
+            .execute(&mut conn)
+            .await
+            .unwrap();
+    }
+    file.clock.advance(LEASE);
+    let reaped = store.reap(CrashLimits::default(), 1).await.unwrap();
+    assert_eq!(reaped.len(), 1);
+    assert_eq!(reaped[0].id, held[3].id);
+}
