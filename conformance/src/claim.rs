@@ -291,6 +291,24 @@ pub async fn a_started_document_waits_for_its_own_kind(store: &dyn Store, clock:
     assert_eq!(outputs(store, id).await, Outputs::of_commits(1));
 }
 
+/// What a claim answers is the document as it is from now on: one that starts over in a new generation
+/// comes without the failed pages of the old one.
+pub async fn a_document_that_starts_over_starts_clean(store: &dyn Store, clock: &TestClock) {
+    let id = add(store).await;
+    let mut holder = Holder::claim(store, "worker").await;
+    let mut checkpoint = holder.next();
+    checkpoint.pages = vec![failed_page(1, "torn")];
+    holder.send(checkpoint).await;
+    holder.settle_to(Outcome::Release, State::Queued).await;
+    clock.advance(GRACE);
+    let mut foreign = request("foreigner", 1);
+    foreign.fingerprint = "other".to_owned();
+    let claims = claim(store, foreign).await;
+    let stored = find(store, id).await;
+    assert_eq!(claims.documents, [stored]);
+    assert_eq!(claims.documents[0].failed_pages, []);
+}
+
 /// However many claim at once, each document goes to one of them.
 pub async fn claimers_at_once_share_without_overlap(store: &dyn Store, _: &TestClock) {
     let default = QueueName::default();

@@ -89,6 +89,7 @@ macro_rules! __every_promise {
                 a_worker_gets_its_own_queues_only,
                 a_paused_queue_gives_nothing,
                 a_started_document_waits_for_its_own_kind,
+                a_document_that_starts_over_starts_clean,
                 claimers_at_once_share_without_overlap,
                 workers_at_once_complete_each_document_once,
             }

@@ -25,14 +25,14 @@ const MAX_OPS: usize = 60;
 pub fn check<S: Store, G>(factory: impl AsyncFn(Clock) -> (S, G)) {
     let cases = number("KBQUEUE_CONFORMANCE_CASES").and_then(|n| u32::try_from(n).ok());
     let seed = number("KBQUEUE_CONFORMANCE_SEED").unwrap_or(0);
-    check_from(seed, cases.unwrap_or(CASES), factory);
+    check_cases(factory, cases.unwrap_or(CASES), seed);
 }
 
-/// Tries `cases` random sequences of up to 60 operations from `seed` on.
+/// Tries `cases` sequences, the same ones for the same seed.
 ///
 /// # Panics
 /// As [`check`].
-pub fn check_from<S: Store, G>(seed: u64, cases: u32, factory: impl AsyncFn(Clock) -> (S, G)) {
+pub fn check_cases<S: Store, G>(factory: impl AsyncFn(Clock) -> (S, G), cases: u32, seed: u64) {
     let config = Config {
         cases,
         rng_seed: RngSeed::Fixed(seed),

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use kbqueue_core::ChunkOptions;
 use kbqueue_core::state::{CrashLimits, Outcome};
+use kbqueue_core::store::Control;
 use proptest::prelude::*;
 
 /// One call, or some time that passes.
@@ -23,16 +25,7 @@ pub(super) enum Op {
     },
     Settle(Vec<(Which, Outcome)>),
     Depart(usize),
-    Cancel(usize),
-    Retry {
-        document: usize,
-        from_scratch: bool,
-    },
-    Rechunk {
-        document: usize,
-        max_chars: u32,
-    },
-    Delete(usize),
+    Control(Target, Control),
     Pause {
         queue: usize,
         paused: bool,
@@ -43,6 +36,17 @@ pub(super) enum Op {
     },
     Purge(usize),
     Wait(Duration),
+    /// All workers die: their leases run out, and the reaper comes.
+    AllDie,
+}
+
+/// A document.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// Of all ever enqueued, one.
+    Any(usize),
+    /// Of those that are processing, one.
+    Live(usize),
 }
 
 /// A document to enqueue.
@@ -96,7 +100,6 @@ pub(super) struct Step {
 }
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
-    let document = || 0usize..12;
     let enqueue = proptest::collection::vec(new(), 0..4).prop_map(Op::Enqueue);
     let claim = (0usize..3, 0usize..4, lease()).prop_map(|(worker, slots, lease)| Op::Claim {
         worker,
@@ -110,14 +113,6 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         lease,
     });
     let settle = proptest::collection::vec((which(), outcome()), 1..4).prop_map(Op::Settle);
-    let retry = (document(), any::<bool>()).prop_map(|(document, from_scratch)| Op::Retry {
-        document,
-        from_scratch,
-    });
-    let rechunk = (document(), 10u32..13).prop_map(|(document, max_chars)| Op::Rechunk {
-        document,
-        max_chars,
-    });
     let pause = (0usize..2, any::<bool>()).prop_map(|(queue, paused)| Op::Pause { queue, paused });
     let reap = (limits(), 0usize..5).prop_map(|(limits, limit)| Op::Reap { limits, limit });
     prop_oneof![
@@ -127,14 +122,12 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => renew,
         7 => settle,
         1 => (0usize..3).prop_map(Op::Depart),
-        2 => document().prop_map(Op::Cancel),
-        3 => retry,
-        2 => rechunk,
-        2 => document().prop_map(Op::Delete),
+        10 => (target(), control()).prop_map(|(target, control)| Op::Control(target, control)),
         2 => pause,
         3 => reap,
         2 => prop_oneof![0usize..8, Just(1000)].prop_map(Op::Purge),
-        6 => wait().prop_map(Op::Wait),
+        5 => wait().prop_map(Op::Wait),
+        2 => Just(Op::AllDie),
     ]
 }
 
@@ -167,6 +160,25 @@ fn new() -> impl Strategy<Value = New> {
             chunked,
         },
     )
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        3 => (0usize..12).prop_map(Target::Any),
+        1 => (0usize..6).prop_map(Target::Live),
+    ]
+}
+
+fn control() -> impl Strategy<Value = Control> {
+    let rechunk = (10u32..13).prop_map(|max_chars| {
+        Control::Rechunk(ChunkOptions::new(1, max_chars, 0).expect("valid sizes"))
+    });
+    prop_oneof![
+        3 => Just(Control::Cancel),
+        3 => any::<bool>().prop_map(|from_scratch| Control::Retry { from_scratch }),
+        2 => rechunk,
+        2 => Just(Control::Delete),
+    ]
 }
 
 fn which() -> impl Strategy<Value = Which> {

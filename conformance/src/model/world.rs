@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use kbqueue_core::output::Progress;
 use kbqueue_core::queue::QueueSettings;
-use kbqueue_core::state::Outcome;
+use kbqueue_core::state::{CrashLimits, Outcome};
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Control, DocumentQuery, OutputQuery, RenewRequest, Settlement,
     Worker, WorkerId,
@@ -16,7 +17,7 @@ use kbqueue_core::{
 };
 use uuid::Uuid;
 
-use super::ops::{New, Op, Same, Step, Which};
+use super::ops::{New, Op, Same, Step, Target, Which};
 use crate::support::{GRACE, chunk, failed_page, image, page, queue};
 
 /// What is different, in words.
@@ -142,32 +143,18 @@ impl<'a> World<'a> {
                 let call = async |s: &dyn Store| s.depart(id).await;
                 self.both("the answer to a departure", call).await?;
             }
-            Op::Cancel(document) => self.control(*document, Control::Cancel).await?,
-            Op::Retry {
-                document,
-                from_scratch,
-            } => {
-                let from_scratch = *from_scratch;
-                self.control(*document, Control::Retry { from_scratch })
-                    .await?;
-            }
-            Op::Rechunk {
-                document,
-                max_chars,
-            } => {
-                let options = ChunkOptions::new(1, *max_chars, 0).expect("valid sizes");
-                self.control(*document, Control::Rechunk(options)).await?;
-            }
-            Op::Delete(document) => self.control(*document, Control::Delete).await?,
+            Op::Control(target, control) => self.control(target, control).await?,
             Op::Pause { queue, paused } => {
                 let settings = QueueSettings { paused: *paused };
                 let queue = &self.queues[*queue];
                 let call = async |s: &dyn Store| s.configure(queue, settings).await;
                 self.both("the answer to new settings", call).await?;
             }
-            Op::Reap { limits, limit } => {
-                let call = async |s: &dyn Store| s.reap(*limits, *limit).await;
-                self.both("what was reaped", call).await?;
+            Op::Reap { limits, limit } => self.reap(*limits, *limit).await?,
+            Op::AllDie => {
+                // The longest lease there is.
+                self.clock.advance(Duration::from_secs(60));
+                self.reap(CrashLimits::default(), 1000).await?;
             }
             Op::Purge(limit) => {
                 let call = async |s: &dyn Store| s.purge(*limit).await;
@@ -177,16 +164,23 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn control(&mut self, document: usize, control: Control) -> Result<(), Difference> {
-        let Some(id) = nth(&self.documents, document).copied() else {
-            return Ok(());
+    async fn control(&mut self, target: &Target, control: &Control) -> Result<(), Difference> {
+        let id = match *target {
+            Target::Any(n) => nth(&self.documents, n).copied(),
+            Target::Live(n) => nth(&self.live().await?, n).map(|document| document.id),
         };
+        let Some(id) = id else { return Ok(()) };
         let call = async |s: &dyn Store| s.control(id, control.clone()).await;
         let what = format!("the answer to {control:?} of {id}");
-        if self.both(&what, call).await?.is_some() && control == Control::Delete {
+        if self.both(&what, call).await?.is_some() && *control == Control::Delete {
             self.deleted.insert(id);
         }
         Ok(())
+    }
+
+    async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<(), Difference> {
+        let call = async |s: &dyn Store| s.reap(limits, limit).await;
+        self.both("what was reaped", call).await.map(drop)
     }
 
     /// Compares everything that says something about a document or a queue.
