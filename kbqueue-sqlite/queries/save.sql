@@ -15,8 +15,6 @@ set state = v ->> 1,
     lease_expires_at = v ->> 6,
     version = v ->> 7,
     deleted_at = v ->> 8,
-    -- What it says about itself was read with the pages.
-    properties = case when pages_generation = v ->> 9 then properties else '{}' end,
     pages_generation = v ->> 9,
     visible_pages = v ->> 10,
     visible_chunks = v ->> 11,

@@ -10,7 +10,7 @@ use kbqueue_core::event::DocumentChange;
 use kbqueue_core::lifecycle::{Generation, Lifecycle};
 use kbqueue_core::state::{Event, Refusal, Transition, transition};
 use kbqueue_core::store::Result;
-use kbqueue_core::{Document, DocumentId, Notice, Properties, QueueName, State, StoreError};
+use kbqueue_core::{Document, DocumentId, Notice, QueueName, State, StoreError};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -154,8 +154,6 @@ impl Member {
     pub(crate) fn show_in(&self, document: &mut Document) {
         if self.life.generation.pages != self.held.life.generation.pages {
             document.failed_pages.clear();
-            // As in `save.sql`.
-            document.properties = Properties::default();
         }
         document.lifecycle = self.life.clone();
     }
