@@ -1,6 +1,8 @@
 //! How SQLite means to run each statement.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kbqueue_core::Store;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
@@ -90,4 +92,51 @@ async fn no_statement_walks_over_the_documents_or_sorts_them() {
         sqlx::query("analyze").execute(&mut conn).await.unwrap();
         conn = file.connection().await;
     }
+}
+
+#[tokio::test]
+async fn a_claim_reads_as_much_of_a_long_queue_as_of_a_short_one() {
+    let mut steps = Vec::new();
+    for documents in [100, 20_000] {
+        let file = File::new();
+        let store = file.store().await;
+        for _ in 0..documents / 100 {
+            let many = (0..100).map(|_| document("a.pdf")).collect();
+            store.enqueue(many).await.unwrap();
+        }
+        let mut conn = file.connection().await;
+        steps.push(work(&mut conn).await);
+    }
+    assert!(steps[0].iter().all(|(_, steps)| *steps > 0), "{steps:?}");
+    assert_eq!(steps[0], steps[1]);
+}
+
+/// Steps of SQLite's machine that the reads of one claim, and a status page, take.
+async fn work(conn: &mut SqliteConnection) -> Vec<(&'static str, u64)> {
+    let queues = r#"["default"]"#;
+    let now = jiff::Timestamp::now().as_microsecond();
+    let mut steps = Vec::new();
+    macro_rules! count {
+        ($name:literal $(, $value:expr)*) => {{
+            let counter = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&counter);
+            conn.lock_handle().await.unwrap().set_progress_handler(1, move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+                true
+            });
+            let sql = include_str!(concat!("../../queries/", $name, ".sql"));
+            sqlx::query(sql)$(.bind($value))*.fetch_all(&mut *conn).await.unwrap();
+            steps.push(($name, counter.load(Ordering::SeqCst)));
+        }};
+    }
+    count!("claim_due", queues, "=fake/1", now, now);
+    count!("claim_lines", queues, 1);
+    count!("claim_candidates", "[1]", "=fake/1", 1);
+    count!("claim_turn");
+    count!("claim_next_due", queues, "=fake/1");
+    count!("reap", now, 10);
+    count!("stats", "default", now);
+    count!("documents", None::<&str>, None::<&str>, None::<&str>, 50);
+    count!("documents", "default", "failed", None::<&str>, 50);
+    steps
 }

@@ -1,7 +1,7 @@
 //! Rows that this release cannot read.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::DocumentQuery;
@@ -9,11 +9,24 @@ use kbqueue_core::{Store, StoreError};
 
 use crate::support::{File, LEASE, claim, document, stored};
 
-/// A log that the test reads.
+/// What the tests of this file log, all of them: tracing remembers of each place in the code whether anybody
+/// listens, and a listener of one thread alone may come too late for that.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    fn open() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let open = || {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+            tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+            log
+        };
+        LOG.get_or_init(open).clone()
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -33,13 +46,7 @@ impl io::Write for Log {
 /// REGRESSIONS 9.
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_named_and_keeps_nobody_waiting() {
-    let log = Log::default();
-    let writer = log.clone();
-    let _guard = tracing::subscriber::set_default(
-        tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish(),
-    );
+    let log = Log::open();
     let file = File::new();
     let store = file.store().await;
     let mut ids = Vec::new();
@@ -97,7 +104,10 @@ async fn the_reaper_looks_behind_rows_that_cannot_be_read() {
             .unwrap();
     }
     file.clock.advance(LEASE);
+    let log = Log::open();
     let reaped = store.reap(CrashLimits::default(), 1).await.unwrap();
     assert_eq!(reaped.len(), 1);
     assert_eq!(reaped[0].id, held[3].id);
+    let log = log.text();
+    assert!(held[..3].iter().all(|d| log.contains(&d.id.to_string())));
 }

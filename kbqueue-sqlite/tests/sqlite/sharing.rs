@@ -63,6 +63,22 @@ async fn no_writer_hears_that_the_file_is_busy() {
 }
 
 #[tokio::test]
+async fn a_writer_outwaits_a_long_transaction_of_the_host() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut host = file.connection().await;
+    let held = host.begin_with("begin immediate").await.unwrap();
+    let mut enqueue = store.enqueue(vec![document("a.pdf")]);
+    // Longer than SQLite waits by itself, so that the store begins anew at least once.
+    let early = tokio::time::timeout(Duration::from_millis(400), &mut enqueue).await;
+    assert!(early.is_err(), "{early:?}");
+    // Whoever only reads has nothing to wait for.
+    assert_eq!(queued(&store).await, 0);
+    held.rollback().await.unwrap();
+    assert!(enqueue.await.unwrap()[0].created);
+}
+
+#[tokio::test]
 async fn a_lock_that_stays_is_reported_after_the_patience() {
     let file = File::new();
     let options = file.options().patience(Duration::from_millis(20));
