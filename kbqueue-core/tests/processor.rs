@@ -263,6 +263,26 @@ async fn a_stopped_processor_releases_its_documents_where_they_stand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stopping_processor_claims_nothing_more() {
+    let bench = Bench::new(Fake::new(10, |_, _| A_SECOND));
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(bench.add().await);
+    }
+    let processor = bench.processor();
+    processor.start();
+    bench
+        .wait_for(ids[0], |document| document.lifecycle.cursor.pages == 2)
+        .await;
+    processor.stop().await;
+    let mut attempts = Vec::new();
+    for id in ids {
+        attempts.push(bench.document(id).await.lifecycle.attempt);
+    }
+    assert_eq!(attempts, [1, 1, 0, 0, 0, 0], "two slots, two documents");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_processor_that_cannot_reach_its_store_still_stops() {
     let bench = Bench::new(Fake::new(10, |_, _| A_SECOND));
     let store = Flaky::new(Arc::clone(&bench.store));

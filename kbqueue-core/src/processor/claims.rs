@@ -28,6 +28,10 @@ pub(super) async fn keep_claiming(inner: Arc<Inner>) {
         else {
             return;
         };
+        if inner.stop.is_cancelled() {
+            // The slots came free because of the stop.
+            return;
+        }
         let asked = slots.len();
         // Not cancelled by a stop: what it claims must be known, so that it can be released.
         let wait = match claim(&inner, asked).await {
