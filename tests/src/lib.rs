@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // a test helper panics by design
 
 pub mod pdf;
+pub mod postgres;
 pub mod program;
 pub mod server;
