@@ -20,6 +20,11 @@ packages=(
     tesseract-ocr-eng # what tesseract knows about English, loaded at run time
     curl              # the server suggests curl commands when it starts
 )
+# What the tests need beside it. They start servers of their own and leave Debian's service alone: where
+# nothing else uses that, `systemctl disable --now redis-server` ends it.
+test_packages=(
+    redis-server # the Redis store
+)
 rust_minor=95 # Rust 1.95, as rust-version in Cargo.toml
 
 # The wheel's checksum alone would do for a download. The library's own finds out, without the
@@ -38,6 +43,7 @@ main() {
     has_pdfium || fetch=yes
     cd "$root"
 
+    [[ $mode != test ]] || packages+=("${test_packages[@]}")
     install_packages "$fetch"
     check_rust "$mode"
     [[ $fetch == no ]] || fetch_pdfium

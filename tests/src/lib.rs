@@ -4,4 +4,5 @@
 
 pub mod pdf;
 pub mod program;
+pub mod redis;
 pub mod server;
