@@ -20,9 +20,11 @@ packages=(
     tesseract-ocr-eng # what tesseract knows about English, loaded at run time
     curl              # the server suggests curl commands when it starts
 )
-# And what the tests start.
+# What the tests need beside it. They start servers of their own and leave Debian's services alone: where
+# nothing else uses these, `systemctl disable --now redis-server postgresql` ends them.
 test_packages=(
-    postgresql # a server for each test process
+    postgresql # the Postgres store
+    redis-server # the Redis store
     util-linux # setpriv: PostgreSQL refuses to run as root
 )
 rust_minor=95 # Rust 1.95, as rust-version in Cargo.toml

@@ -5,4 +5,5 @@
 pub mod pdf;
 pub mod postgres;
 pub mod program;
+pub mod redis;
 pub mod server;

@@ -1,4 +1,0 @@
--- Forgets a worker.
--- $1: id.
--- Locking: its own row.
-delete from kbqueue.workers where id = $1

@@ -1,0 +1,175 @@
+-- Makes ready what fell due, and reads the fronts of the lines whose turn it is.
+-- KEYS[1]: the queue's base.
+-- ARGV: now in epoch microseconds, or '' for the server's own clock; the claimer's audience; its grace in
+--   microseconds; slots; how many lines to read at most; how many documents of a line and audience, or 0
+--   for an even share of the slots; how many documents to make ready at most, in each audience.
+-- Result: now; 'paused', 'more' (call again: not all that is due is ready yet) or 'front'; then
+--   1 where there may be more lines;
+--   lines, each: name, turn, ready documents, 1 where all of them were read, those read, each: entry,
+--   life, fixed part, history;
+--   first entries that are not due, of the claimer's audience and of all; and of other audiences, which
+--   are left to others for the grace.
+-- Atomic: it moves entries between sets that only say where to look. Whether a document may be claimed is
+-- for the specification to say, and `commit` compares what was read here.
+-- An entry is priority (4 digits), time (16), id (32), line; in this order documents are claimed.
+local base, now, own = KEYS[1], ARGV[1], ARGV[2]
+local grace, slots, most_lines = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, batch = tonumber(ARGV[6]), tonumber(ARGV[7])
+if now == '' then
+    local time = redis.call('TIME')
+    now = string.format('%.0f', time[1] * 1000000 + time[2])
+end
+if redis.call('HGET', base .. ':settings', 'paused') == '1' then
+    return { now, 'paused', 0, {}, {}, {} }
+end
+
+local function ready(audience, line)
+    return base .. ':ready:' .. audience .. ':' .. line
+end
+
+-- As in `commit`.
+local function list(audience, line)
+    local key = base .. ':lines:' .. audience
+    if redis.call('EXISTS', ready(audience, line)) == 1 then
+        local turn = redis.call('HGET', base .. ':turns', line) or '0'
+        redis.call('ZADD', key, turn, line)
+    else
+        redis.call('ZREM', key, line)
+    end
+end
+
+-- Moves entries with their scores out of one set, each into the ready set of its line.
+local function move(entries, from, audience)
+    local members, by_line = {}, {}
+    for i = 1, #entries, 2 do
+        local entry = entries[i]
+        local line = string.sub(entry, 53)
+        members[#members + 1] = entry
+        by_line[line] = by_line[line] or {}
+        table.insert(by_line[line], entry)
+    end
+    redis.call('ZREM', from, unpack(members))
+    for line, of_line in pairs(by_line) do
+        local pairs_of_line = {}
+        for _, entry in ipairs(of_line) do
+            table.insert(pairs_of_line, 0)
+            table.insert(pairs_of_line, entry)
+        end
+        redis.call('ZADD', ready(audience, line), unpack(pairs_of_line))
+        list(audience, line)
+    end
+    return by_line
+end
+
+local more = false
+local function due(key, at)
+    local entries = redis.call('ZRANGEBYSCORE', key, '-inf', at, 'WITHSCORES', 'LIMIT', 0, batch)
+    more = more or #entries == 2 * batch
+    return entries
+end
+
+local function promote(audience)
+    local key = base .. ':waiting:' .. audience
+    local entries = due(key, now)
+    if #entries > 0 then
+        move(entries, key, audience)
+        if audience ~= '*' then
+            local scored = {}
+            for i = 1, #entries, 2 do
+                table.insert(scored, entries[i + 1])
+                table.insert(scored, entries[i])
+            end
+            redis.call('ZADD', base .. ':reserved:' .. audience, unpack(scored))
+        end
+    end
+end
+
+-- What was left to others for long enough is everybody's.
+local function open(audience)
+    local key = base .. ':reserved:' .. audience
+    local entries = due(key, string.format('%.0f', tonumber(now) - grace))
+    if #entries > 0 then
+        for line, of_line in pairs(move(entries, key, '*')) do
+            redis.call('ZREM', ready(audience, line), unpack(of_line))
+            list(audience, line)
+        end
+    end
+end
+
+local function first(key)
+    return redis.call('ZRANGE', key, 0, 0)[1]
+end
+
+promote('*')
+local own_first, other_first = {}, {}
+for _, audience in ipairs(redis.call('SMEMBERS', base .. ':audiences')) do
+    promote(audience)
+    local waiting, reserved = base .. ':waiting:' .. audience, base .. ':reserved:' .. audience
+    if audience == own then
+        table.insert(own_first, first(waiting))
+    else
+        open(audience)
+        table.insert(other_first, first(waiting))
+        table.insert(other_first, first(reserved))
+    end
+    if redis.call('EXISTS', waiting, reserved) == 0 then
+        redis.call('SREM', base .. ':audiences', audience)
+    end
+end
+table.insert(own_first, first(base .. ':waiting:*'))
+if more then
+    return { now, 'more', 0, {}, {}, {} }
+end
+
+local names, turns, full = {}, {}, 0
+for _, audience in ipairs({ '*', own }) do
+    local key = base .. ':lines:' .. audience
+    local found = redis.call('ZRANGE', key, 0, most_lines - 1, 'WITHSCORES')
+    if #found == 2 * most_lines then
+        full = 1
+    end
+    for i = 1, #found, 2 do
+        if not turns[found[i]] then
+            table.insert(names, found[i])
+            turns[found[i]] = found[i + 1]
+        end
+    end
+end
+if most == 0 then
+    most = math.ceil(slots / #names)
+end
+
+local function read(ids, hash)
+    return redis.call('HMGET', base .. hash, unpack(ids))
+end
+
+local lines = {}
+for _, name in ipairs(names) do
+    local count, all, rows = 0, 1, {}
+    for _, audience in ipairs({ '*', own }) do
+        local key = ready(audience, name)
+        count = count + redis.call('ZCARD', key)
+        for start = 0, most - 1, 1000 do
+            local stop = math.min(start + 999, most - 1)
+            local entries = redis.call('ZRANGE', key, start, stop)
+            if #entries > 0 then
+                local ids = {}
+                for i, entry in ipairs(entries) do
+                    ids[i] = string.sub(entry, 21, 52)
+                end
+                local lives, fixed = read(ids, ':lives'), read(ids, ':documents')
+                local histories = read(ids, ':histories')
+                for i, entry in ipairs(entries) do
+                    table.insert(rows, { entry, lives[i], fixed[i], histories[i] })
+                end
+            end
+            if #entries == stop - start + 1 then
+                all = stop == most - 1 and 0 or all
+            else
+                break
+            end
+        end
+    end
+    table.insert(lines, { name, turns[name], count, all, rows })
+end
+return { now, 'front', full, lines, own_first, other_first }

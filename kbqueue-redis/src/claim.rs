@@ -1,0 +1,395 @@
+//! Documents are given to workers: the fronts of the lines are read, the specification and the deal judge
+//! them, and a commit takes what nobody else took meanwhile.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use futures::future::{try_join, try_join_all};
+use jiff::Timestamp;
+use kbqueue_core::state::{Event, due_at, transition};
+use kbqueue_core::store::{ClaimRequest, Claims, Result};
+use kbqueue_core::{Document, LeaseId, QueueName, fair};
+
+use crate::batch::{Batch, TRIES};
+use crate::codec::{self, Held, History, Row};
+use crate::error::failed;
+use crate::schema;
+use crate::script;
+use crate::store::RedisStore;
+
+/// How many documents a script makes ready at most, of each audience: it blocks the server meanwhile.
+const PROMOTED: usize = 500;
+
+/// Claims for `request`.
+///
+/// The cost depends on the documents claimed and those that fell due since the last claim, not on how many
+/// wait.
+pub(crate) async fn claim(store: &RedisStore, request: &ClaimRequest) -> Result<Claims> {
+    let mut claims = Claims::default();
+    let queues: BTreeSet<&QueueName> = request.worker.queues.iter().collect();
+    let mut lease_ids = request.lease_ids.clone();
+    if lease_ids.is_empty() || queues.is_empty() {
+        return Ok(claims);
+    }
+    // Claims of one process would only overtake each other.
+    let _alone = store.claiming().await;
+    for _ in 0..TRIES {
+        let asked = Asked {
+            store,
+            request,
+            lease_ids: &lease_ids,
+            audience: schema::audience(Some(&request.fingerprint)),
+        };
+        let (fronts, turn) = try_join(asked.fronts(&queues), turn(store)).await?;
+        let next_due = fronts.next_due();
+        let (taken, overtaken) = asked.take(fronts, turn).await?;
+        let used: HashSet<LeaseId> = taken
+            .iter()
+            .filter_map(|document| Some(document.lifecycle.lease.as_ref()?.id))
+            .collect();
+        lease_ids.retain(|lease_id| !used.contains(lease_id));
+        claims.documents.extend(taken);
+        if !overtaken {
+            claims.next_due = next_due.filter(|_| !lease_ids.is_empty());
+            return Ok(claims);
+        }
+    }
+    // Others were faster each time: there is work, and the caller may ask again at once.
+    claims.next_due = Some(Duration::ZERO);
+    Ok(claims)
+}
+
+/// How many documents were dealt to claims so far. It is not exact where several claim at once, and then
+/// the order of their lines is nobody's promise.
+async fn turn(store: &RedisStore) -> Result<u64> {
+    let command = redis::cmd("GET").arg(store.keys().turn()).to_owned();
+    let turn: Option<u64> = store.connection().call(&command).await.map_err(failed)?;
+    Ok(turn.unwrap_or(0))
+}
+
+/// A line that has ready documents, and those at its front that were read.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    turn: u64,
+    /// How many are ready. Some of them may be left to others, or unreadable.
+    ready: u64,
+    /// The first ones that can be claimed, in order.
+    claimable: Vec<(Held, Document)>,
+    /// Whether there are no others.
+    exhausted: bool,
+}
+
+impl Line {
+    /// How many can be claimed, as far as is known.
+    fn claimable(&self) -> u64 {
+        let read = self.claimable.len() as u64;
+        if self.exhausted {
+            read
+        } else {
+            self.ready.max(read)
+        }
+    }
+}
+
+/// What was read of one queue.
+#[derive(Debug)]
+struct Front<'a> {
+    queue: &'a QueueName,
+    now: Timestamp,
+    lines: Vec<Line>,
+    /// Whether there may be lines behind these.
+    full: bool,
+    /// When documents fall due for this worker that may not be claimed yet, as far as was seen.
+    due: Vec<Timestamp>,
+    /// How many lines were asked for, and how many documents of each (0: an even share).
+    most_lines: usize,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Fronts<'a>(Vec<Front<'a>>);
+
+impl Fronts<'_> {
+    /// Lines in the order of their turns, each as its place in its queue.
+    fn lines(&self) -> Vec<(usize, usize)> {
+        let mut lines: Vec<_> = (0..self.0.len())
+            .flat_map(|front| (0..self.0[front].lines.len()).map(move |line| (front, line)))
+            .collect();
+        lines.sort_by_key(|(front, line)| {
+            let Line { turn, name, .. } = &self.0[*front].lines[*line];
+            (*turn, self.0[*front].queue, name)
+        });
+        lines
+    }
+
+    /// The line of each slot.
+    fn deal(&self, slots: usize) -> Vec<(usize, usize)> {
+        let lines = self.lines();
+        let claimable: Vec<u64> = lines
+            .iter()
+            .map(|(front, line)| self.0[*front].lines[*line].claimable())
+            .collect();
+        let dealt = fair::deal(slots, &claimable);
+        dealt.into_iter().map(|line| lines[line]).collect()
+    }
+
+    /// Asks for more of a queue where too little was read for a fair deal. Answers which.
+    fn short(&mut self, slots: usize) -> Vec<usize> {
+        let mut shares: HashMap<(usize, usize), usize> = HashMap::new();
+        for line in self.deal(slots) {
+            *shares.entry(line).or_default() += 1;
+        }
+        let mut short = Vec::new();
+        for (index, front) in self.0.iter_mut().enumerate() {
+            // A line is left out only behind at least as many with a document each as there are slots;
+            // otherwise it could be its turn.
+            let with_some = front.lines.iter().filter(|line| line.claimable() > 0);
+            let few = front.full && with_some.count() < slots;
+            let missing = front.lines.iter().enumerate().filter_map(|(place, line)| {
+                let share = shares.get(&(index, place)).copied().unwrap_or(0);
+                let lacks = !line.exhausted && line.claimable.len() < share;
+                // What cannot be read, or not be claimed, stood in the way: look further behind it.
+                lacks.then_some(share.max(front.most * 2))
+            });
+            let missing = missing.max();
+            if few {
+                front.most_lines = front.most_lines.saturating_mul(4);
+            }
+            if let Some(most) = missing {
+                front.most = most;
+            }
+            if few || missing.is_some() {
+                short.push(index);
+            }
+        }
+        short
+    }
+
+    /// How long until the next document falls due for this worker.
+    fn next_due(&self) -> Option<Duration> {
+        let until = |front: &Front<'_>| {
+            let first = front.due.iter().min()?;
+            let left = first.duration_since(front.now);
+            Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
+        };
+        self.0.iter().filter_map(until).min()
+    }
+}
+
+/// One claim, with what its scripts are asked.
+struct Asked<'a> {
+    store: &'a RedisStore,
+    request: &'a ClaimRequest,
+    lease_ids: &'a [LeaseId],
+    audience: String,
+}
+
+impl Asked<'_> {
+    fn event(&self, lease_id: LeaseId) -> Event {
+        Event::Claim {
+            lease_id,
+            worker: self.request.worker.name.clone(),
+            lease: self.request.lease,
+            fingerprint: self.request.fingerprint.clone(),
+            grace: self.request.grace,
+        }
+    }
+
+    /// The fronts to deal from, each line read as far as its share goes.
+    async fn fronts<'q>(&self, queues: &BTreeSet<&'q QueueName>) -> Result<Fronts<'q>> {
+        let slots = self.lease_ids.len();
+        let reads = queues.iter().map(|queue| self.front(queue, slots, 0));
+        let mut fronts = Fronts(try_join_all(reads).await?);
+        loop {
+            let short = fronts.short(slots);
+            if short.is_empty() {
+                return Ok(fronts);
+            }
+            let again = short.iter().map(|index| {
+                let front = &fronts.0[*index];
+                self.front(front.queue, front.most_lines, front.most)
+            });
+            let again = try_join_all(again).await?;
+            for (index, front) in short.into_iter().zip(again) {
+                fronts.0[index] = front;
+            }
+        }
+    }
+
+    /// Makes ready what is due in a queue, and reads it.
+    async fn front<'q>(
+        &self,
+        queue: &'q QueueName,
+        most_lines: usize,
+        most: usize,
+    ) -> Result<Front<'q>> {
+        type Rows = Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>;
+        type Lines = Vec<(String, u64, u64, bool, Rows)>;
+        type Entries = Vec<String>;
+        let base = self.store.keys().base(queue);
+        let arguments = [
+            self.store.now(),
+            self.audience.clone(),
+            codec::whole_ms_in_us(self.request.grace).to_string(),
+            self.lease_ids.len().to_string(),
+            most_lines.to_string(),
+            most.to_string(),
+            PROMOTED.to_string(),
+        ];
+        loop {
+            let (now, what, full, lines, own, others): (
+                String,
+                String,
+                bool,
+                Lines,
+                Entries,
+                Entries,
+            ) = script::CLAIM
+                .run(self.store.connection(), &base, &arguments)
+                .await?;
+            if what == "more" {
+                continue;
+            }
+            let mut front = Front {
+                queue,
+                now: codec::now(&now)?,
+                lines: Vec::with_capacity(lines.len()),
+                full,
+                due: Vec::new(),
+                most_lines,
+                most: most.max(1),
+            };
+            let grace = self.request.grace;
+            let own = own.iter().filter_map(|entry| schema::time_of(entry));
+            front.due.extend(own);
+            let others = others.iter().filter_map(|entry| schema::time_of(entry));
+            front.due.extend(others.map(|at| later(at, grace)));
+            for (name, turn, ready, exhausted, rows) in lines {
+                let rows = rows
+                    .into_iter()
+                    .filter_map(|(entry, life, fixed, history)| {
+                        let id = codec::id(entry.get(20..52)?).ok()?;
+                        Some(Row {
+                            id,
+                            life,
+                            history,
+                            fixed,
+                        })
+                    });
+                let read = codec::readable(rows.map(|row| row.document(queue)));
+                let mut line = Line {
+                    name,
+                    turn,
+                    ready,
+                    claimable: Vec::with_capacity(read.len()),
+                    exhausted,
+                };
+                for (held, document) in read {
+                    let event = self.event(self.lease_ids[0]);
+                    match transition(&held.life, &event, front.now) {
+                        Ok(_) => line.claimable.push((held, document)),
+                        Err(_) => {
+                            let fingerprint = &self.request.fingerprint;
+                            front.due.push(due_at(&held.life, fingerprint, grace));
+                        }
+                    }
+                }
+                line.claimable.sort_by_key(|(held, _)| {
+                    (Reverse(held.priority), held.life.available_at, held.id)
+                });
+                front.lines.push(line);
+            }
+            return Ok(front);
+        }
+    }
+
+    /// Takes what is dealt. Answers with the documents that came, and whether others were faster in some
+    /// queue.
+    async fn take(&self, fronts: Fronts<'_>, turn: u64) -> Result<(Vec<Document>, bool)> {
+        let dealt = fronts.deal(self.lease_ids.len());
+        if dealt.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let mut lines: Vec<(&QueueName, Timestamp, Vec<_>)> = fronts
+            .0
+            .into_iter()
+            .map(|front| {
+                let lines = front.lines.into_iter();
+                let fronts = lines.map(|line| line.claimable.into_iter()).collect();
+                (front.queue, front.now, fronts)
+            })
+            .collect();
+        let mut by_queue: BTreeMap<usize, Vec<(usize, Held, Document)>> = BTreeMap::new();
+        for (place, (front, line)) in dealt.into_iter().enumerate() {
+            if let Some((held, document)) = lines[front].2[line].next() {
+                let of_queue = by_queue.entry(front).or_default();
+                of_queue.push((place, held, document));
+            }
+        }
+        let count = by_queue.values().map(Vec::len).sum::<usize>() as u64;
+        let takes = by_queue.into_iter().map(|(front, dealt)| {
+            let (queue, now, _) = lines[front];
+            self.take_from(queue, now, dealt, turn)
+        });
+        let counted = async {
+            let mut command = redis::cmd("INCRBY");
+            command.arg(self.store.keys().turn()).arg(count);
+            self.store
+                .connection()
+                .call::<u64>(&command)
+                .await
+                .map_err(failed)
+        };
+        let (taken, _) = try_join(try_join_all(takes), counted).await?;
+        let overtaken = taken.iter().any(Option::is_none);
+        let mut taken: Vec<_> = taken.into_iter().flatten().flatten().collect();
+        taken.sort_by_key(|(place, _)| *place);
+        Ok((
+            taken.into_iter().map(|(_, document)| document).collect(),
+            overtaken,
+        ))
+    }
+
+    /// Takes documents of one queue, all or none of them.
+    async fn take_from(
+        &self,
+        queue: &QueueName,
+        now: Timestamp,
+        dealt: Vec<(usize, Held, Document)>,
+        turn: u64,
+    ) -> Result<Option<Vec<(usize, Document)>>> {
+        let mut documents = Vec::with_capacity(dealt.len());
+        let mut members = Vec::with_capacity(dealt.len());
+        for (place, held, document) in dealt {
+            let history = History {
+                attempts: document.attempts.clone(),
+                failed_pages: document.failed_pages.clone(),
+                properties: document.properties.clone(),
+            };
+            members.push((held, Some(history)));
+            documents.push((place, document));
+        }
+        let mut batch = Batch::new(queue, now, members);
+        for (place, document) in &mut documents {
+            let applied = batch.apply(document.id, &self.event(self.lease_ids[*place]));
+            debug_assert_eq!(applied, Some(Ok(true)), "it was tried before the deal");
+            if let Some(member) = batch.get(document.id) {
+                member.show_in(document);
+            }
+        }
+        let mut commit = batch.commit();
+        for (place, document) in &documents {
+            commit.turn(document.tenant.as_deref(), turn + *place as u64 + 1);
+        }
+        // A queue that was paused after the look gives nothing any more.
+        commit.expect_not_paused();
+        Ok(commit.run(self.store).await?.then_some(documents))
+    }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    let us = codec::whole_ms_in_us(by).saturating_add(at.as_microsecond());
+    Timestamp::from_microsecond(us).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,331 @@
+//! The parameters of `commit.lua`: what has to be as it was read, and what is then written.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kbqueue_core::event::DocumentChange;
+use kbqueue_core::lifecycle::{Generation, Lifecycle};
+use kbqueue_core::store::Result;
+use kbqueue_core::{DocumentId, Notice, QueueName, State};
+
+use crate::codec::{self, Held, History, Token};
+use crate::schema::{self, MOST_ARGUMENTS};
+use crate::script;
+use crate::store::RedisStore;
+
+/// Commands, those first that take something away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Command {
+    Hdel,
+    Zrem,
+    Hset,
+    Rpush,
+    Sadd,
+    Zadd,
+}
+
+impl Command {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hdel => "HDEL",
+            Self::Zrem => "ZREM",
+            Self::Hset => "HSET",
+            Self::Rpush => "RPUSH",
+            Self::Sadd => "SADD",
+            Self::Zadd => "ZADD",
+        }
+    }
+}
+
+/// Changes of one queue that are written together or not at all.
+#[derive(Debug)]
+pub(crate) struct Commit<'a> {
+    queue: &'a QueueName,
+    now: Timestamp,
+    token: Token,
+    /// By hash: fields, and what their values have to begin with.
+    expected: BTreeMap<&'static str, Vec<(String, String)>>,
+    writes: BTreeMap<(Command, String), Vec<Vec<u8>>>,
+    counts: [i64; State::ALL.len()],
+    /// Lines whose ready documents change, by audience.
+    lines: BTreeMap<(String, String), Option<u64>>,
+    changes: Vec<DocumentChange>,
+}
+
+impl<'a> Commit<'a> {
+    pub(crate) fn new(queue: &'a QueueName, now: Timestamp) -> Self {
+        Self {
+            queue,
+            now,
+            token: Token::random(),
+            expected: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            counts: [0; State::ALL.len()],
+            lines: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Writes only if the value of `field` begins with `value`, or is not there where that is empty.
+    pub(crate) fn expect(&mut self, hash: &'static str, field: String, value: String) {
+        self.expected.entry(hash).or_default().push((field, value));
+    }
+
+    /// Adds arguments to the one command of this kind on a key.
+    pub(crate) fn write(
+        &mut self,
+        command: Command,
+        key: impl Into<String>,
+        arguments: impl IntoIterator<Item = Vec<u8>>,
+    ) {
+        let all = self.writes.entry((command, key.into())).or_default();
+        all.extend(arguments);
+    }
+
+    /// Writes only if the queue is not paused.
+    pub(crate) fn expect_not_paused(&mut self) {
+        self.expect("settings", "paused".to_owned(), String::new());
+    }
+
+    /// Gives a line its turn.
+    pub(crate) fn turn(&mut self, tenant: Option<&str>, turn: u64) {
+        let line = (schema::EVERYBODY.to_owned(), schema::line(tenant));
+        self.lines.insert(line, Some(turn));
+    }
+
+    /// Enters a new document.
+    pub(crate) fn insert(&mut self, held: &Held, fixed: &codec::Fixed) {
+        let id = schema::id(held.id);
+        self.expect("lives", id.clone(), String::new());
+        let life = codec::encode_life(&self.token, held, &held.life);
+        self.write(Command::Hset, "lives", [id.clone().into(), life]);
+        self.write(Command::Hset, "documents", [id.into(), codec::json(fixed)]);
+        self.place(held, None, Some(&held.life));
+        self.changes.push(change(held.id, self.queue, &held.life));
+    }
+
+    /// Changes a document from how it was read.
+    pub(crate) fn update(&mut self, held: &Held, life: &Lifecycle) {
+        let id = schema::id(held.id);
+        self.expect("lives", id.clone(), held.token.as_str().to_owned());
+        let value = codec::encode_life(&self.token, held, life);
+        self.write(Command::Hset, "lives", [id.into(), value]);
+        self.place(held, Some(&held.life), Some(life));
+        self.obsolete(held.id, &held.life, life);
+        // Nothing is told of a mere renewal, which changes nothing that anybody shows.
+        if held.life.version != life.version || held.life.cursor != life.cursor {
+            self.changes.push(change(held.id, self.queue, life));
+        }
+    }
+
+    pub(crate) fn history(&mut self, id: DocumentId, history: &History) {
+        let value = codec::json(history);
+        self.write(Command::Hset, "histories", [schema::id(id).into(), value]);
+    }
+
+    /// Moves a document in everything by which it is found and counted.
+    fn place(&mut self, held: &Held, before: Option<&Lifecycle>, after: Option<&Lifecycle>) {
+        let id = schema::id(held.id);
+        let shown = |life: Option<&Lifecycle>| {
+            life.filter(|life| life.deleted_at.is_none())
+                .map(|life| life.state)
+        };
+        let (from, to) = (shown(before), shown(after));
+        if from != to {
+            for (state, command, by) in [(from, Command::Zrem, -1), (to, Command::Zadd, 1)] {
+                let Some(state) = state else { continue };
+                let place = State::ALL.iter().position(|s| *s == state);
+                self.counts[place.expect("all states are in State::ALL")] += by;
+                let key = format!("state:{state}");
+                match command {
+                    Command::Zadd => self.write(command, key, [b"0".into(), id.clone().into()]),
+                    _ => self.write(command, key, [id.clone().into()]),
+                }
+            }
+        }
+        if let (Some(State::Queued), Some(life)) = (from, before) {
+            self.remove_entry(held, life);
+        }
+        if let (Some(State::Queued), Some(life)) = (to, after) {
+            self.add_entry(held, life);
+        }
+        let expiry = |life: Option<&Lifecycle>| Some(life?.lease.as_ref()?.expires_at);
+        match (expiry(before), expiry(after)) {
+            (before, Some(at)) if before != Some(at) => {
+                self.write(Command::Zadd, "leases", [score(at), id.clone().into()]);
+            }
+            (Some(_), None) => self.write(Command::Zrem, "leases", [id.clone().into()]),
+            _ => {}
+        }
+        let holds = |life: Option<&Lifecycle>| life.is_some_and(|life| held.holds_key(life));
+        if let Some(key) = &held.dedupe_key {
+            match (holds(before), holds(after)) {
+                (true, false) => self.write(Command::Hdel, "keys", [key.clone().into()]),
+                (false, true) => {
+                    self.expect("keys", key.clone(), String::new());
+                    self.write(Command::Hset, "keys", [key.clone().into(), id.into()]);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a queued document out of wherever it may wait: when it fell due, and whether it was opened to
+    /// everybody, only the sets themselves know.
+    fn remove_entry(&mut self, held: &Held, life: &Lifecycle) {
+        let line = schema::line(held.tenant.as_deref());
+        let entry = schema::entry(held.priority, life.available_at, held.id, &line);
+        let audience = schema::audience(life.fingerprint.as_deref());
+        let mut remove = |key: String| self.write(Command::Zrem, key, [entry.clone().into()]);
+        remove(format!("waiting:{audience}"));
+        remove(format!("ready:{audience}:{line}"));
+        if audience != schema::EVERYBODY {
+            remove(format!("reserved:{audience}"));
+            remove(format!("ready:{}:{line}", schema::EVERYBODY));
+            let everybody = (schema::EVERYBODY.to_owned(), line.clone());
+            self.lines.entry(everybody).or_default();
+        }
+        self.lines.entry((audience, line)).or_default();
+    }
+
+    fn add_entry(&mut self, held: &Held, life: &Lifecycle) {
+        let line = schema::line(held.tenant.as_deref());
+        let entry = schema::entry(held.priority, life.available_at, held.id, &line);
+        let audience = schema::audience(life.fingerprint.as_deref());
+        let reserved = audience != schema::EVERYBODY;
+        if reserved {
+            self.write(Command::Sadd, "audiences", [audience.clone().into()]);
+        }
+        let scored = [score(life.available_at), entry.clone().into()];
+        if life.available_at > self.now {
+            self.write(Command::Zadd, format!("waiting:{audience}"), scored);
+            return;
+        }
+        if reserved {
+            self.write(Command::Zadd, format!("reserved:{audience}"), scored);
+        }
+        let ready = format!("ready:{audience}:{line}");
+        self.write(Command::Zadd, ready, [b"0".into(), entry.into()]);
+        self.lines.entry((audience, line)).or_default();
+    }
+
+    /// Notes for `purge` what nobody can see any more.
+    fn obsolete(&mut self, id: DocumentId, before: &Lifecycle, after: &Lifecycle) {
+        let id = schema::id(id);
+        if after.deleted_at.is_some() {
+            let (own, seen) = (after.generation, after.visible());
+            let entry = format!(
+                "document {id} {} {} {} {}",
+                own.pages, own.chunks, seen.pages, seen.chunks
+            );
+            return self.write(Command::Rpush, "obsolete", [entry.into()]);
+        }
+        let kept = |life: &Lifecycle| [Some(life.generation), life.completed];
+        let gone = |part: fn(Generation) -> u32| {
+            let numbers = |life| kept(life).into_iter().flatten().map(part);
+            let mut gone: Vec<u32> = numbers(before).collect();
+            gone.dedup();
+            gone.retain(|number| !numbers(after).any(|kept| kept == *number));
+            gone
+        };
+        for pages in gone(|g| g.pages) {
+            let entry = format!("pages {id} {pages} 0");
+            self.write(Command::Rpush, "obsolete", [entry.into()]);
+        }
+        for chunks in gone(|g| g.chunks) {
+            let entry = format!("chunks {id} 0 {chunks}");
+            self.write(Command::Rpush, "obsolete", [entry.into()]);
+        }
+    }
+
+    /// Writes it all, and tells subscribers. `false` where something is no longer as it was read: then
+    /// nothing is written.
+    pub(crate) async fn run(self, store: &RedisStore) -> Result<bool> {
+        if self.writes.is_empty() {
+            return Ok(true);
+        }
+        let base = store.keys().base(self.queue);
+        let arguments = self.arguments(store);
+        let written: u8 = script::COMMIT
+            .run(store.connection(), &base, &arguments)
+            .await?;
+        if written == 0 {
+            return Ok(false);
+        }
+        store
+            .wake()
+            .tell(self.changes.into_iter().map(Notice::Document));
+        Ok(true)
+    }
+
+    fn arguments(&self, store: &RedisStore) -> Vec<Vec<u8>> {
+        let mut list = vec![self.token.as_str().into()];
+        let number = |n: usize| n.to_string().into_bytes();
+        // The lives come first: there the script sees that it ran before.
+        let (lives, others): (Vec<_>, Vec<_>) = self
+            .expected
+            .iter()
+            .partition(|(hash, _)| **hash == "lives");
+        let groups: Vec<_> = lives
+            .into_iter()
+            .chain(others)
+            .flat_map(|(hash, all)| all.chunks(MOST_ARGUMENTS).map(move |some| (hash, some)))
+            .collect();
+        list.push(number(groups.len()));
+        for (hash, some) in groups {
+            list.push(format!(":{hash}").into());
+            list.push(number(some.len()));
+            list.extend(some.iter().map(|(field, _)| field.clone().into()));
+            list.extend(some.iter().map(|(_, value)| value.clone().into()));
+        }
+        let counts: Vec<_> = State::ALL
+            .into_iter()
+            .zip(self.counts)
+            .filter(|(_, by)| *by != 0)
+            .collect();
+        let writes: Vec<_> = self
+            .writes
+            .iter()
+            .flat_map(|(what, all)| all.chunks(MOST_ARGUMENTS).map(move |some| (what, some)))
+            .collect();
+        list.push(number(writes.len() + counts.len()));
+        for ((command, key), some) in writes {
+            list.push(command.as_str().into());
+            list.push(format!(":{key}").into());
+            list.push(number(some.len()));
+            list.extend_from_slice(some);
+        }
+        for (state, by) in counts {
+            list.extend(["HINCRBY", ":counts", "2", state.as_str()].map(Vec::from));
+            list.push(by.to_string().into());
+        }
+        list.push(number(self.lines.len()));
+        for ((audience, line), turn) in &self.lines {
+            list.push(audience.clone().into());
+            list.push(line.clone().into());
+            list.push(turn.map(|turn| turn.to_string()).unwrap_or_default().into());
+        }
+        list.push(store.keys().channel().into());
+        list.push(store.wake().message(&self.changes, None));
+        list
+    }
+}
+
+/// The notice of a document that is now like this.
+fn change(id: DocumentId, queue: &QueueName, life: &Lifecycle) -> DocumentChange {
+    DocumentChange {
+        id,
+        queue: queue.clone(),
+        state: life.state,
+        version: life.version,
+        progress: life.progress,
+        cancel_requested: life.cancel_requested_at.is_some(),
+        deleted: life.deleted_at.is_some(),
+    }
+}
+
+/// An instant as the score of a sorted set. Redis keeps it exactly until the year 2255; later ones are
+/// rounded, and what is due is for the specification to say.
+fn score(at: Timestamp) -> Vec<u8> {
+    at.as_microsecond().to_string().into()
+}
