@@ -222,8 +222,8 @@ impl Asked<'_> {
             }
             let short: Vec<(usize, usize)> = (0..lines.len())
                 .filter(|i| !lines[*i].exhausted && lines[*i].claimable.len() < shares[*i])
-                // What cannot be read, or not be claimed, stood in the way: look further behind it.
-                .map(|i| (i, shares[i] + 2 * lines[i].left.len()))
+                // What cannot be read, or not be claimed, stands in the way: look further behind it.
+                .map(|i| (i, shares[i] + lines[i].left.len() * 2))
                 .collect();
             if short.is_empty() {
                 return Ok(());

@@ -27,20 +27,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on `directory` with more flags, and waits until it listens.
+    /// Starts a server on `directory` with more flags, and waits until it listens. Unless the flags say
+    /// otherwise, its store is a SQLite file.
     ///
     /// # Panics
     /// Where it does not come up.
     pub async fn start(directory: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program::build("kbqueue-server", "kbqueue-server"))
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--store",
-                "sqlite:kbqueue.db",
-                "--blobs",
-                "file:blobs",
-            ])
+            .args(["--listen", "127.0.0.1:0", "--blobs", "file:blobs"])
+            .args(if flags.contains(&"--store") {
+                &[][..]
+            } else {
+                &["--store", "sqlite:kbqueue.db"]
+            })
             .args(flags)
             .current_dir(directory)
             .env("KBQUEUE_PDFIUM", program::pdfium())

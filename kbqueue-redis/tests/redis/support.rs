@@ -15,7 +15,7 @@ use redis::aio::MultiplexedConnection;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// No wait in a test lasts longer than this: it only catches what hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys of its own on some server, and a clock that stands still.
 pub(crate) struct Space {
@@ -38,7 +38,12 @@ impl Space {
     }
 
     pub(crate) fn options(&self) -> RedisOptions {
-        let options = RedisOptions::parse(&self.url).unwrap();
+        self.options_on(&self.url)
+    }
+
+    /// The same keys by another way.
+    pub(crate) fn options_on(&self, url: &str) -> RedisOptions {
+        let options = RedisOptions::parse(url).unwrap();
         options.prefix(&self.prefix).clock(self.clock.clock())
     }
 
