@@ -1,8 +1,9 @@
 -- Makes ready what fell due, and reads the fronts of the lines whose turn it is.
 -- KEYS[1]: the queue's base.
 -- ARGV: now in epoch microseconds, or '' for the server's own clock; the claimer's audience; its grace in
---   microseconds; slots; how many lines to read at most; how many documents of a line and audience, or 0
---   for an even share of the slots; how many documents to make ready at most, in each audience.
+--   microseconds; slots; how many documents to make ready at most, in each audience; how many lines to read
+--   at most, each as far as its even share of the slots; or 0, and then the lines to read, each with how
+--   many documents of each audience.
 -- Result: now; 'paused', 'more' (call again: not all that is due is ready yet) or 'front'; then
 --   1 where there may be more lines;
 --   lines, each: name, turn, ready documents, 1 where all of them were read, those read, each: entry,
@@ -13,8 +14,8 @@
 -- for the specification to say, and `commit` compares what was read here.
 -- An entry is priority (4 digits), time (16), id (32), line; in this order documents are claimed.
 local base, now, own = KEYS[1], ARGV[1], ARGV[2]
-local grace, slots, most_lines = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local most, batch = tonumber(ARGV[6]), tonumber(ARGV[7])
+local grace, slots = tonumber(ARGV[3]), tonumber(ARGV[4])
+local batch, most_lines = tonumber(ARGV[5]), tonumber(ARGV[6])
 if now == '' then
     local time = redis.call('TIME')
     now = string.format('%.0f', time[1] * 1000000 + time[2])
@@ -121,22 +122,26 @@ if more then
     return { now, 'more', 0, {}, {}, {} }
 end
 
-local names, turns, full = {}, {}, 0
-for _, audience in ipairs({ '*', own }) do
-    local key = base .. ':lines:' .. audience
-    local found = redis.call('ZRANGE', key, 0, most_lines - 1, 'WITHSCORES')
-    if #found == 2 * most_lines then
-        full = 1
-    end
-    for i = 1, #found, 2 do
-        if not turns[found[i]] then
-            table.insert(names, found[i])
-            turns[found[i]] = found[i + 1]
+local names, turns, most, full = {}, {}, {}, 0
+for i = 7, #ARGV, 2 do
+    local name = ARGV[i]
+    table.insert(names, name)
+    turns[name], most[name] = redis.call('HGET', base .. ':turns', name) or '0', tonumber(ARGV[i + 1])
+end
+if most_lines > 0 then
+    for _, audience in ipairs({ '*', own }) do
+        local key = base .. ':lines:' .. audience
+        local found = redis.call('ZRANGE', key, 0, most_lines - 1, 'WITHSCORES')
+        if #found == 2 * most_lines then
+            full = 1
+        end
+        for i = 1, #found, 2 do
+            if not turns[found[i]] then
+                table.insert(names, found[i])
+                turns[found[i]] = found[i + 1]
+            end
         end
     end
-end
-if most == 0 then
-    most = math.ceil(slots / #names)
 end
 
 local function read(ids, hash)
@@ -146,11 +151,12 @@ end
 local lines = {}
 for _, name in ipairs(names) do
     local count, all, rows = 0, 1, {}
+    local last = (most[name] or math.ceil(slots / #names)) - 1
     for _, audience in ipairs({ '*', own }) do
         local key = ready(audience, name)
         count = count + redis.call('ZCARD', key)
-        for start = 0, most - 1, 1000 do
-            local stop = math.min(start + 999, most - 1)
+        for start = 0, last, 1000 do
+            local stop = math.min(start + 999, last)
             local entries = redis.call('ZRANGE', key, start, stop)
             if #entries > 0 then
                 local ids = {}
@@ -163,10 +169,11 @@ for _, name in ipairs(names) do
                     table.insert(rows, { entry, lives[i], fixed[i], histories[i] })
                 end
             end
-            if #entries == stop - start + 1 then
-                all = stop == most - 1 and 0 or all
-            else
+            if #entries < stop - start + 1 then
                 break
+            end
+            if stop == last then
+                all = 0
             end
         end
     end

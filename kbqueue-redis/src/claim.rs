@@ -79,6 +79,8 @@ struct Line {
     claimable: Vec<(Held, Document)>,
     /// Whether there are no others.
     exhausted: bool,
+    /// How many were read that cannot be claimed, or not be read.
+    in_the_way: usize,
 }
 
 impl Line {
@@ -93,6 +95,11 @@ impl Line {
     }
 }
 
+/// A line as the script answers it: name, turn, ready documents, whether all of them were read, and those
+/// that were: entry, life, fixed part, history.
+type RawLine = (String, u64, u64, bool, Vec<RawRow>);
+type RawRow = (String, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What was read of one queue.
 #[derive(Debug)]
 struct Front<'a> {
@@ -103,9 +110,31 @@ struct Front<'a> {
     full: bool,
     /// When documents fall due for this worker that may not be claimed yet, as far as was seen.
     due: Vec<Timestamp>,
-    /// How many lines were asked for, and how many documents of each (0: an even share).
+    /// How many lines were asked for.
     most_lines: usize,
-    most: usize,
+}
+
+impl Front<'_> {
+    /// Takes lines over that were read again. Their documents were compared with the clock of that time,
+    /// which is not earlier.
+    fn replace(&mut self, later: Self) {
+        self.due.extend(later.due);
+        for line in later.lines {
+            if let Some(place) = self.lines.iter_mut().find(|own| own.name == line.name) {
+                *place = line;
+            }
+        }
+        self.now = later.now;
+    }
+}
+
+/// What is still to be read of a queue.
+#[derive(Debug)]
+enum More {
+    /// More lines than so far: at most this many.
+    Lines(usize),
+    /// These lines, each as far as this many documents of each audience.
+    Documents(Vec<(String, usize)>),
 }
 
 #[derive(Debug)]
@@ -135,33 +164,30 @@ impl Fronts<'_> {
         dealt.into_iter().map(|line| lines[line]).collect()
     }
 
-    /// Asks for more of a queue where too little was read for a fair deal. Answers which.
-    fn short(&mut self, slots: usize) -> Vec<usize> {
+    /// What more to read, by queue, before the deal is fair.
+    fn short(&self, slots: usize) -> Vec<(usize, More)> {
         let mut shares: HashMap<(usize, usize), usize> = HashMap::new();
         for line in self.deal(slots) {
             *shares.entry(line).or_default() += 1;
         }
         let mut short = Vec::new();
-        for (index, front) in self.0.iter_mut().enumerate() {
+        for (index, front) in self.0.iter().enumerate() {
             // A line is left out only behind at least as many with a document each as there are slots;
             // otherwise it could be its turn.
             let with_some = front.lines.iter().filter(|line| line.claimable() > 0);
-            let few = front.full && with_some.count() < slots;
-            let missing = front.lines.iter().enumerate().filter_map(|(place, line)| {
+            if front.full && with_some.count() < slots {
+                short.push((index, More::Lines(front.most_lines.saturating_mul(4))));
+                continue;
+            }
+            let lacking = front.lines.iter().enumerate().filter_map(|(place, line)| {
                 let share = shares.get(&(index, place)).copied().unwrap_or(0);
                 let lacks = !line.exhausted && line.claimable.len() < share;
                 // What cannot be read, or not be claimed, stood in the way: look further behind it.
-                lacks.then_some(share.max(front.most * 2))
+                lacks.then(|| (line.name.clone(), share + 2 * line.in_the_way))
             });
-            let missing = missing.max();
-            if few {
-                front.most_lines = front.most_lines.saturating_mul(4);
-            }
-            if let Some(most) = missing {
-                front.most = most;
-            }
-            if few || missing.is_some() {
-                short.push(index);
+            let lacking: Vec<_> = lacking.collect();
+            if !lacking.is_empty() {
+                short.push((index, More::Documents(lacking)));
             }
         }
         short
@@ -200,50 +226,62 @@ impl Asked<'_> {
     /// The fronts to deal from, each line read as far as its share goes.
     async fn fronts<'q>(&self, queues: &BTreeSet<&'q QueueName>) -> Result<Fronts<'q>> {
         let slots = self.lease_ids.len();
-        let reads = queues.iter().map(|queue| self.front(queue, slots, 0));
+        let reads = queues
+            .iter()
+            .map(|queue| self.front(queue, More::Lines(slots)));
         let mut fronts = Fronts(try_join_all(reads).await?);
         loop {
             let short = fronts.short(slots);
             if short.is_empty() {
                 return Ok(fronts);
             }
-            let again = short.iter().map(|index| {
-                let front = &fronts.0[*index];
-                self.front(front.queue, front.most_lines, front.most)
+            let again = short.into_iter().map(async |(index, more)| {
+                let whole = matches!(more, More::Lines(_));
+                let front = self.front(fronts.0[index].queue, more).await?;
+                Ok((index, whole, front))
             });
-            let again = try_join_all(again).await?;
-            for (index, front) in short.into_iter().zip(again) {
-                fronts.0[index] = front;
+            for (index, whole, front) in try_join_all(again).await? {
+                if whole {
+                    fronts.0[index] = front;
+                } else {
+                    fronts.0[index].replace(front);
+                }
             }
         }
     }
 
-    /// Makes ready what is due in a queue, and reads it.
-    async fn front<'q>(
-        &self,
-        queue: &'q QueueName,
-        most_lines: usize,
-        most: usize,
-    ) -> Result<Front<'q>> {
-        type Rows = Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>;
-        type Lines = Vec<(String, u64, u64, bool, Rows)>;
+    /// Makes ready what is due in a queue, and reads of it what is asked for.
+    async fn front<'q>(&self, queue: &'q QueueName, more: More) -> Result<Front<'q>> {
         type Entries = Vec<String>;
         let base = self.store.keys().base(queue);
-        let arguments = [
+        let mut arguments = vec![
             self.store.now(),
             self.audience.clone(),
             codec::whole_ms_in_us(self.request.grace).to_string(),
             self.lease_ids.len().to_string(),
-            most_lines.to_string(),
-            most.to_string(),
             PROMOTED.to_string(),
         ];
+        let most_lines = match more {
+            More::Lines(most) => {
+                arguments.push(most.to_string());
+                most
+            }
+            More::Documents(lines) => {
+                arguments.push("0".to_owned());
+                arguments.extend(
+                    lines
+                        .into_iter()
+                        .flat_map(|(line, n)| [line, n.to_string()]),
+                );
+                0
+            }
+        };
         loop {
             let (now, what, full, lines, own, others): (
                 String,
                 String,
                 bool,
-                Lines,
+                Vec<RawLine>,
                 Entries,
                 Entries,
             ) = script::CLAIM
@@ -259,49 +297,55 @@ impl Asked<'_> {
                 full,
                 due: Vec::new(),
                 most_lines,
-                most: most.max(1),
             };
             let grace = self.request.grace;
             let own = own.iter().filter_map(|entry| schema::time_of(entry));
             front.due.extend(own);
             let others = others.iter().filter_map(|entry| schema::time_of(entry));
             front.due.extend(others.map(|at| later(at, grace)));
-            for (name, turn, ready, exhausted, rows) in lines {
-                let rows = rows
-                    .into_iter()
-                    .filter_map(|(entry, life, fixed, history)| {
-                        let id = codec::id(entry.get(20..52)?).ok()?;
-                        Some(Row {
-                            id,
-                            life,
-                            history,
-                            fixed,
-                        })
-                    });
-                let read = codec::readable(rows.map(|row| row.document(queue)));
-                let mut line = Line {
-                    name,
-                    turn,
-                    ready,
-                    claimable: Vec::with_capacity(read.len()),
-                    exhausted,
-                };
-                for (held, document) in read {
-                    let event = self.event(self.lease_ids[0]);
-                    match transition(&held.life, &event, front.now) {
-                        Ok(_) => line.claimable.push((held, document)),
-                        Err(_) => {
-                            let fingerprint = &self.request.fingerprint;
-                            front.due.push(due_at(&held.life, fingerprint, grace));
-                        }
-                    }
-                }
-                line.claimable.sort_by_key(|(held, _)| {
-                    (Reverse(held.priority), held.life.available_at, held.id)
-                });
+            for line in lines {
+                let line = self.line(&mut front, line);
                 front.lines.push(line);
             }
             return Ok(front);
+        }
+    }
+
+    /// Decodes a line, and finds out what of it can be claimed.
+    fn line(&self, front: &mut Front<'_>, raw: RawLine) -> Line {
+        let (name, turn, ready, exhausted, rows) = raw;
+        let count = rows.len();
+        let rows = rows.into_iter().map(|(entry, life, fixed, history)| {
+            let row = Row {
+                id: codec::id(entry.get(20..52).unwrap_or_default())?,
+                life,
+                history,
+                fixed,
+            };
+            row.document(front.queue)
+        });
+        let read = codec::readable(rows);
+        let mut claimable = Vec::with_capacity(read.len());
+        for (held, document) in read {
+            let event = self.event(self.lease_ids[0]);
+            match transition(&held.life, &event, front.now) {
+                Ok(_) => claimable.push((held, document)),
+                Err(_) => {
+                    let fingerprint = &self.request.fingerprint;
+                    let grace = self.request.grace;
+                    front.due.push(due_at(&held.life, fingerprint, grace));
+                }
+            }
+        }
+        claimable
+            .sort_by_key(|(held, _)| (Reverse(held.priority), held.life.available_at, held.id));
+        Line {
+            name,
+            turn,
+            ready,
+            exhausted,
+            in_the_way: count - claimable.len(),
+            claimable,
         }
     }
 
@@ -385,7 +429,12 @@ impl Asked<'_> {
         }
         // A queue that was paused after the look gives nothing any more.
         commit.expect_not_paused();
-        Ok(commit.run(self.store).await?.then_some(documents))
+        if !commit.run(self.store).await? {
+            return Ok(None);
+        }
+        let ids = documents.iter().map(|(_, document)| document.id);
+        self.store.places().remember(ids, queue);
+        Ok(Some(documents))
     }
 }
 

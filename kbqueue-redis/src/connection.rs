@@ -78,9 +78,21 @@ impl Connection {
     }
 
     /// Sends one command to where its key is.
+    ///
+    /// Once more where the connection broke: it may have come through, and only its answer been lost, but
+    /// every command of this store may be repeated.
     pub(crate) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match self {
-            Self::Server(server) => command.query_async(&mut server.clone()).await,
+            Self::Server(server) => {
+                let answer = command.query_async(&mut server.clone()).await;
+                match answer {
+                    Err(error) if error.is_connection_dropped() => {
+                        command.query_async(&mut server.clone()).await
+                    }
+                    answer => answer,
+                }
+            }
+            // It repeats by itself.
             Self::Cluster(cluster) => command.query_async(&mut cluster.clone()).await,
         }
     }
@@ -96,7 +108,12 @@ impl Connection {
                 for command in commands {
                     pipeline.add_command(command.clone());
                 }
-                pipeline.query_async(&mut server.clone()).await
+                match pipeline.query_async(&mut server.clone()).await {
+                    Err(error) if error.is_connection_dropped() => {
+                        pipeline.query_async(&mut server.clone()).await
+                    }
+                    answer => answer,
+                }
             }
             Self::Cluster(_) => {
                 try_join_all(commands.iter().map(|command| self.call(command))).await

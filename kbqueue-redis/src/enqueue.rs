@@ -12,6 +12,7 @@ use redis::Cmd;
 use crate::batch::{TRIES, contended, load};
 use crate::codec::{self, Fixed, Held, Token};
 use crate::commit::Commit;
+use crate::places;
 use crate::schema;
 use crate::script;
 use crate::store::RedisStore;
@@ -111,7 +112,8 @@ impl Known {
                 .collect();
             look_in(store, queue, asked)
         });
-        let (found, directory) = try_join(try_join_all(looks), store.directory(&ids)).await?;
+        let (found, directory) =
+            try_join(try_join_all(looks), places::directory(store, &ids)).await?;
         let mut known = Self {
             directory,
             ..Self::default()

@@ -11,12 +11,13 @@ use serde::de::DeserializeOwned;
 use crate::batch::load;
 use crate::codec::{self, Row};
 use crate::error::malformed;
+use crate::places;
 use crate::schema;
 use crate::script;
 use crate::store::RedisStore;
 
 pub(crate) async fn document(store: &RedisStore, id: DocumentId) -> Result<Option<Document>> {
-    let Some(queue) = store.directory(&[id]).await?.remove(&id) else {
+    let Some(queue) = places::find(store, &[id]).await?.remove(&id) else {
         return Ok(None);
     };
     let (_, rows) = load(store, &queue, &[id], true).await?;
@@ -75,7 +76,7 @@ pub(crate) async fn outputs<T: DeserializeOwned>(
     query: &OutputQuery,
 ) -> Result<Vec<T>> {
     let id = query.document;
-    let Some(queue) = store.directory(&[id]).await?.remove(&id) else {
+    let Some(queue) = places::find(store, &[id]).await?.remove(&id) else {
         return Ok(Vec::new());
     };
     let number = |n: Option<u32>| n.map(|n| n.to_string());

@@ -1,6 +1,5 @@
 //! `impl Store`, in the trait's order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::connection::Connection;
 use crate::error::{failed, malformed};
 use crate::options::RedisOptions;
+use crate::places::Places;
 use crate::schema::Keys;
 use crate::wake::Wake;
 use crate::{claim, enqueue, open, read, wake, write};
@@ -36,6 +36,7 @@ pub(crate) struct Inner {
     keys: Keys,
     connection: Connection,
     claiming: Mutex<()>,
+    places: Places,
     wake: Wake,
 }
 
@@ -69,6 +70,7 @@ impl RedisStore {
             keys,
             connection,
             claiming: Mutex::default(),
+            places: Places::default(),
             wake: Wake::default(),
         })))
     }
@@ -87,6 +89,11 @@ impl RedisStore {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.inner.connection
+    }
+
+    /// Where documents are that this process claimed.
+    pub(crate) fn places(&self) -> &Places {
+        &self.inner.places
     }
 
     pub(crate) fn wake(&self) -> &Wake {
@@ -115,27 +122,6 @@ impl RedisStore {
         let (seconds, us): (i64, i64) = self.connection().call(&time).await.map_err(failed)?;
         Timestamp::from_microsecond(seconds.saturating_mul(1_000_000).saturating_add(us))
             .map_err(|error| malformed("the server's clock", error))
-    }
-
-    /// In which queue each document is; those that are nowhere are left out.
-    pub(crate) async fn directory(
-        &self,
-        ids: &[DocumentId],
-    ) -> Result<HashMap<DocumentId, QueueName>> {
-        let mut look = redis::cmd("MGET");
-        for id in ids {
-            look.arg(self.keys().directory(*id));
-        }
-        let found: Vec<Option<String>> = self.connection().call(&look).await.map_err(failed)?;
-        let mut queues = HashMap::with_capacity(ids.len());
-        for (id, queue) in ids.iter().zip(found) {
-            if let Some(queue) = queue {
-                let queue = QueueName::new(queue)
-                    .map_err(|error| malformed(format!("the queue of document {id}"), error))?;
-                queues.insert(*id, queue);
-            }
-        }
-        Ok(queues)
     }
 
     /// All queues that anybody used.

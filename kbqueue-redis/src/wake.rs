@@ -200,8 +200,12 @@ async fn pass_on(store: &Weak<Inner>, connection: PubSub) -> Option<BoxError> {
     loop {
         match tokio::time::timeout(CHECK_INTERVAL, stream.next()).await {
             Ok(Some(message)) => {
-                let store = RedisStore::from(store.upgrade()?);
-                store.wake().hear(message.get_payload_bytes());
+                let own = RedisStore::from(store.upgrade()?);
+                own.wake().hear(message.get_payload_bytes());
+                if own.wake().notifier.listeners() == 0 {
+                    drop(own);
+                    still_wanted(store).await?;
+                }
             }
             Ok(None) => return Some("the connection was closed".into()),
             Err(_) => {

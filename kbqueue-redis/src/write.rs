@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use kbqueue_core::error::chain;
 use kbqueue_core::output::FailedPage;
@@ -17,13 +17,14 @@ use crate::batch::{Batch, Member, TRIES, change, contended, load};
 use crate::codec::{self, Fixed, Row};
 use crate::commit::Command;
 use crate::error::failed;
+use crate::places;
 use crate::schema::{self, MOST_ARGUMENTS};
 use crate::script;
 use crate::store::RedisStore;
 
 pub(crate) async fn checkpoint(store: &RedisStore, checkpoint: &Checkpoint) -> Result<Directive> {
     let id = checkpoint.document;
-    let Some(queue) = store.directory(&[id]).await?.remove(&id) else {
+    let Some(queue) = places::of_leased(store, &[id]).await?.remove(&id) else {
         return Ok(Directive::LeaseLost);
     };
     let event = Event::Checkpoint {
@@ -96,17 +97,17 @@ fn outputs(batch: &mut Batch<'_>, checkpoint: &Checkpoint) {
 }
 
 pub(crate) async fn renew(store: &RedisStore, request: &RenewRequest) -> Result<Vec<Directive>> {
-    sign_of_life(store, request).await?;
     let ids = request.leases.iter().map(|(id, _)| *id);
-    in_each_queue(store, ids, Directive::LeaseLost, |batch, index| {
+    let renewals = in_each_queue(store, ids, Directive::LeaseLost, |batch, index| {
         let (id, lease_id) = request.leases[index];
         let lease = request.lease;
         match batch.apply(id, &Event::Renew { lease_id, lease }) {
             Some(Ok(_)) => batch.get(id).map_or(Directive::LeaseLost, directive),
             Some(Err(_)) | None => Directive::LeaseLost,
         }
-    })
-    .await
+    });
+    let (directives, ()) = try_join(renewals, sign_of_life(store, request)).await?;
+    Ok(directives)
 }
 
 /// Notes in each queue of a worker until when it counts as live.
@@ -138,8 +139,8 @@ async fn sign_of_life(store: &RedisStore, request: &RenewRequest) -> Result<()> 
 }
 
 pub(crate) async fn settle(store: &RedisStore, settlements: &[Settlement]) -> Result<Vec<Settled>> {
-    let ids = settlements.iter().map(|settlement| settlement.document);
-    in_each_queue(store, ids, Settled::LeaseLost, |batch, index| {
+    let ids = || settlements.iter().map(|settlement| settlement.document);
+    let settled = in_each_queue(store, ids(), Settled::LeaseLost, |batch, index| {
         let settlement = &settlements[index];
         let event = Event::Settle {
             lease_id: settlement.lease_id,
@@ -152,8 +153,10 @@ pub(crate) async fn settle(store: &RedisStore, settlements: &[Settlement]) -> Re
                 .map_or(Settled::LeaseLost, |last| Settled::In(last.state)),
             Some(Err(_)) | None => Settled::LeaseLost,
         }
-    })
-    .await
+    });
+    let settled = settled.await?;
+    store.places().forget(ids());
+    Ok(settled)
 }
 
 /// Judges each of `ids` in the batch of its queue; `otherwise` is the answer for those that are in none.
@@ -169,10 +172,10 @@ async fn in_each_queue<T: Copy>(
     if ids.is_empty() {
         return Ok(answers);
     }
-    let directory = store.directory(&ids).await?;
+    let places = places::of_leased(store, &ids).await?;
     let mut queues: BTreeMap<&QueueName, Vec<usize>> = BTreeMap::new();
     for (index, id) in ids.iter().enumerate() {
-        if let Some(queue) = directory.get(id) {
+        if let Some(queue) = places.get(id) {
             queues.entry(queue).or_default().push(index);
         }
     }
@@ -209,7 +212,7 @@ pub(crate) async fn control(
     control: &Control,
 ) -> Result<Document> {
     let not_found = || StoreError::NotFound(id);
-    let queue = store.directory(&[id]).await?.remove(&id);
+    let queue = places::find(store, &[id]).await?.remove(&id);
     let queue = queue.ok_or_else(not_found)?;
     let event = match control {
         Control::Cancel => Event::Cancel,
@@ -298,44 +301,36 @@ pub(crate) async fn reap(
 ) -> Result<Vec<Reaped>> {
     let mut reaped: Vec<Reaped> = Vec::new();
     let queues = store.queues().await?;
-    // Rows that cannot be read must not stand in the way of those behind them for ever.
-    let mut passed_over: HashMap<&QueueName, usize> = HashMap::new();
+    // How many cannot be taken back: they must not stand in the way of those behind them for ever.
+    let mut in_the_way: Vec<usize> = vec![0; queues.len()];
     while reaped.len() < limit {
         let most = (limit - reaped.len()).min(MOST_ARGUMENTS);
-        let looks = queues.iter().map(|queue| {
-            let passed_over = passed_over.get(queue).copied().unwrap_or(0);
-            expired(store, queue, passed_over, most)
-        });
+        let looks = queues.iter().zip(&in_the_way);
+        let looks = looks.map(|(queue, others)| Expired::look(store, queue, most + others));
         let looks = try_join_all(looks).await?;
         let mut oldest: Vec<(Timestamp, DocumentId)> = Vec::new();
-        let mut all = true;
-        for (queue, (now, rows)) in queues.iter().zip(&looks) {
-            let batch = Batch::of(queue, *now, rows);
-            let leases = batch.members().iter().filter_map(|member| {
-                let lease = member.held.life.lease.as_ref()?;
-                Some((lease.expires_at, member.held.id))
-            });
+        let mut more = false;
+        for ((expired, others), queue) in looks.iter().zip(&mut in_the_way).zip(&queues) {
+            more |= expired.rows.len() >= most + *others;
+            let leases = expired.leases(queue, limits);
+            *others = expired.rows.len() - leases.len();
             oldest.extend(leases);
-            *passed_over.entry(queue).or_default() += rows.len() - batch.members().len();
-            all &= rows.len() < most;
         }
         oldest.sort();
         oldest.truncate(most);
         let chosen: HashSet<DocumentId> = oldest.iter().map(|(_, id)| *id).collect();
-        let takes = queues.iter().zip(looks).map(|(queue, (now, mut rows))| {
-            rows.retain(|row| chosen.contains(&row.id));
-            take_back(store, queue, now, rows, limits)
+        let takes = queues.iter().zip(looks).map(|(queue, mut expired)| {
+            expired.rows.retain(|row| chosen.contains(&row.id));
+            expired.take_back(store, queue, limits)
         });
         let mut taken: HashMap<DocumentId, Reaped> = HashMap::new();
-        let mut overtaken = false;
         for of_queue in try_join_all(takes).await? {
-            match of_queue {
-                Some(of_queue) => taken.extend(of_queue.into_iter().map(|r| (r.id, r))),
-                None => overtaken = true,
-            }
+            // Where others were faster with one of them, all are looked at again.
+            more |= of_queue.is_none();
+            taken.extend(of_queue.into_iter().flatten().map(|one| (one.id, one)));
         }
         reaped.extend(oldest.iter().filter_map(|(_, id)| taken.remove(id)));
-        if all && !overtaken {
+        if !more {
             break;
         }
     }
@@ -343,49 +338,71 @@ pub(crate) async fn reap(
 }
 
 /// Documents of a queue whose leases ran out, oldest expiry first.
-async fn expired(
-    store: &RedisStore,
-    queue: &QueueName,
-    passed_over: usize,
-    most: usize,
-) -> Result<(Timestamp, Vec<Row>)> {
-    type Part = Vec<Option<Vec<u8>>>;
-    let arguments = [store.now(), passed_over.to_string(), most.to_string()];
-    let (now, ids, lives, histories): (String, Vec<String>, Part, Part) = script::REAP
-        .run(store.connection(), &store.keys().base(queue), &arguments)
-        .await?;
-    let rows = ids.iter().zip(lives.into_iter().zip(histories));
-    let rows = rows.map(|(id, (life, history))| {
-        Ok(Row {
-            id: codec::id(id)?,
-            life,
-            history,
-            fixed: None,
-        })
-    });
-    Ok((codec::now(&now)?, rows.collect::<Result<_>>()?))
-}
-
-/// Takes documents of one queue back; `None` where others were faster with one of them.
-async fn take_back(
-    store: &RedisStore,
-    queue: &QueueName,
+struct Expired {
     now: Timestamp,
     rows: Vec<Row>,
-    limits: CrashLimits,
-) -> Result<Option<Vec<Reaped>>> {
-    let mut batch = Batch::of(queue, now, &rows);
-    let mut reaped = Vec::with_capacity(rows.len());
-    for Row { id, .. } in rows {
-        match batch.apply(id, &Event::Expire(limits)) {
-            Some(Ok(_)) => reaped.extend(batch.get(id).map(taken_back)),
-            Some(Err(refusal)) => {
-                tracing::error!(document = %id, error = chain(&refusal), "not taken back");
-            }
-            None => {}
-        }
+}
+
+impl Expired {
+    async fn look(store: &RedisStore, queue: &QueueName, most: usize) -> Result<Self> {
+        type Part = Vec<Option<Vec<u8>>>;
+        let (now, ids, lives, histories): (String, Vec<String>, Part, Part) = script::REAP
+            .run(
+                store.connection(),
+                &store.keys().base(queue),
+                &[store.now(), most.to_string()],
+            )
+            .await?;
+        let rows = ids.iter().zip(lives.into_iter().zip(histories));
+        let rows = rows.map(|(id, (life, history))| {
+            Ok(Row {
+                id: codec::id(id)?,
+                life,
+                history,
+                fixed: None,
+            })
+        });
+        Ok(Self {
+            now: codec::now(&now)?,
+            rows: rows.collect::<Result<_>>()?,
+        })
     }
-    Ok(batch.commit().run(store).await?.then_some(reaped))
+
+    /// The leases of those that can be taken back.
+    fn leases(&self, queue: &QueueName, limits: CrashLimits) -> Vec<(Timestamp, DocumentId)> {
+        let mut batch = Batch::of(queue, self.now, &self.rows);
+        let mut leases = Vec::with_capacity(self.rows.len());
+        for Row { id, .. } in &self.rows {
+            match batch.apply(*id, &Event::Expire(limits)) {
+                Some(Ok(_)) => leases.extend(batch.get(*id).and_then(|member| {
+                    let lease = member.held.life.lease.as_ref()?;
+                    Some((lease.expires_at, *id))
+                })),
+                Some(Err(refusal)) => {
+                    tracing::error!(document = %id, error = chain(&refusal), "not taken back");
+                }
+                None => {}
+            }
+        }
+        leases
+    }
+
+    /// Takes them back; `None` where others were faster with one of them.
+    async fn take_back(
+        self,
+        store: &RedisStore,
+        queue: &QueueName,
+        limits: CrashLimits,
+    ) -> Result<Option<Vec<Reaped>>> {
+        let mut batch = Batch::of(queue, self.now, &self.rows);
+        let mut reaped = Vec::with_capacity(self.rows.len());
+        for Row { id, .. } in self.rows {
+            if let Some(Ok(_)) = batch.apply(id, &Event::Expire(limits)) {
+                reaped.extend(batch.get(id).map(taken_back));
+            }
+        }
+        Ok(batch.commit().run(store).await?.then_some(reaped))
+    }
 }
 
 fn taken_back(member: &Member) -> Reaped {
