@@ -107,10 +107,6 @@ impl<'a> Batch<'a> {
         Self::new(queue, now, with_history)
     }
 
-    pub(crate) fn members(&self) -> &[Member] {
-        &self.members
-    }
-
     pub(crate) fn get(&self, id: DocumentId) -> Option<&Member> {
         self.by_id.get(&id).map(|index| &self.members[*index])
     }

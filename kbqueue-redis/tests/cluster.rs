@@ -1,0 +1,11 @@
+//! `RedisStore` keeps every promise on a cluster of three nodes.
+
+use kbqueue_core::Clock;
+use kbqueue_redis::{RedisOptions, RedisStore};
+use kbqueue_tests::redis;
+
+kbqueue_conformance::suite!(async |clock: Clock| {
+    let options = RedisOptions::parse(redis::shared_cluster()).expect("it is a URL");
+    let options = options.prefix(redis::prefix()).clock(clock);
+    (RedisStore::open(options).await.expect("it opens"), ())
+});
