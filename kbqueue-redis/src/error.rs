@@ -2,13 +2,19 @@
 
 use kbqueue_core::StoreError;
 use kbqueue_core::error::BoxError;
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 
 /// The error for callers: [`StoreError::Unusable`] where repeating cannot help, else
 /// [`StoreError::Unavailable`].
 pub(crate) fn failed(error: RedisError) -> StoreError {
-    let advice = match error.code() {
-        Some("NOAUTH" | "WRONGPASS") => "Redis wants a user and a password: put them into the URL",
+    let code = match error.kind() {
+        ErrorKind::AuthenticationFailed => Some("WRONGPASS"),
+        _ => error.code(),
+    };
+    let advice = match code {
+        Some("NOAUTH" | "WRONGPASS") => {
+            "Redis wants a user and a password: put the right ones into the URL"
+        }
         Some("NOPERM") => {
             "the Redis user lacks a permission: it needs all keys of the prefix, \
                            scripts and pub/sub"
