@@ -1,15 +1,11 @@
 //! Servers that restart, connections that break, memory that runs out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use kbqueue_core::queue::StateCounts;
 use kbqueue_core::store::{Directive, Settled};
 use kbqueue_core::{DocumentId, Notice, QueueName, State, Store, Subscription};
 use kbqueue_tests::redis::RedisServer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
+use crate::proxy::Proxy;
 use crate::support::*;
 
 async fn counts(store: &impl Store) -> StateCounts {
@@ -90,68 +86,27 @@ async fn hear_of(listener: &mut Subscription, id: DocumentId) {
     }
 }
 
-/// Between a store and its server: passes everything on, until it is told to keep the next answer back and
-/// to break the connection instead.
-async fn cutting_proxy(server: String) -> (String, Arc<AtomicBool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    let cut = Arc::new(AtomicBool::new(false));
-    let order = Arc::clone(&cut);
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let server = server.strip_prefix("redis://").unwrap().to_owned();
-            let order = Arc::clone(&order);
-            tokio::spawn(async move {
-                let server = TcpStream::connect(server).await.unwrap();
-                let (mut from_client, mut to_client) = client.into_split();
-                let (mut from_server, mut to_server) = server.into_split();
-                let up = async {
-                    tokio::io::copy(&mut from_client, &mut to_server)
-                        .await
-                        .map(drop)
-                };
-                let down = async {
-                    let mut bytes = [0; 65536];
-                    loop {
-                        let read = from_server.read(&mut bytes).await?;
-                        // The answer of `commit` is this and nothing else.
-                        let commit = &bytes[..read] == b":1\r\n";
-                        if read == 0 || (commit && order.swap(false, Ordering::SeqCst)) {
-                            return Ok(());
-                        }
-                        to_client.write_all(&bytes[..read]).await?;
-                    }
-                };
-                let _: std::io::Result<()> = tokio::select! { end = up => end, end = down => end };
-            });
-        }
-    });
-    (url, cut)
-}
-
 /// REGRESSIONS 31: a commit whose answer got lost is sent again, recognised, and has its effect once.
 #[tokio::test]
 async fn a_commit_whose_answer_got_lost_is_recognised() {
     let server = RedisServer::start(&[]);
-    let (url, cut) = cutting_proxy(server.url()).await;
-    let store = Space::on(&url).store().await;
-    let lose_answer = || cut.store(true, Ordering::SeqCst);
-    lose_answer();
-    let id = add(&store).await;
-    assert!(!cut.load(Ordering::SeqCst), "it was lost");
-    lose_answer();
+    let proxy = Proxy::start(&server.url()).await;
+    let store = Space::on(&proxy.url).store().await;
+    proxy.lose_answer().await;
+    let answers = store.enqueue(vec![document()]).await.unwrap();
+    assert!(answers[0].created && proxy.is_done().await);
+    proxy.lose_answer().await;
     let claimed = claim(&store, 3).await;
-    assert_eq!((claimed.len(), claimed[0].id), (1, id));
-    assert_eq!(claimed[0].lifecycle.attempt, 1);
-    lose_answer();
+    assert_eq!((claimed.len(), claimed[0].id), (1, answers[0].id));
+    assert!(claimed[0].lifecycle.attempt == 1 && proxy.is_done().await);
+    proxy.lose_answer().await;
     let directive = store.checkpoint(checkpoint(&claimed[0])).await.unwrap();
-    assert_eq!(directive, Directive::Continue);
-    lose_answer();
+    assert!(directive == Directive::Continue && proxy.is_done().await);
+    proxy.lose_answer().await;
     let settled = store.settle(vec![completion(&claimed[0])]).await.unwrap();
     assert_eq!(settled, [Settled::In(State::Completed)]);
-    assert!(!cut.load(Ordering::SeqCst), "it was lost");
-    let found = store.document(id).await.unwrap().unwrap();
+    assert!(proxy.is_done().await);
+    let found = store.document(answers[0].id).await.unwrap().unwrap();
     assert_eq!((found.lifecycle.version, found.attempts.len()), (3, 1));
     let counts = counts(&store).await;
     assert_eq!((counts.completed, counts.total()), (1, 1));

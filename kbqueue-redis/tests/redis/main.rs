@@ -1,9 +1,11 @@
-//! What only Redis does: several stores on one server, servers that restart and connections that break,
-//! memory that runs out, and how much one script touches.
+//! What only Redis does: several stores on one server, what comes between a look and its commit,
+//! servers that restart, connections that break, memory that runs out, and how much one script touches.
 #![allow(clippy::unwrap_used)] // a test panics by design
 
 mod bounds;
 mod faults;
 mod open;
+mod proxy;
+mod races;
 mod sharing;
 mod support;

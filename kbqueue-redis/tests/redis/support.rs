@@ -38,7 +38,12 @@ impl Space {
     }
 
     pub(crate) fn options(&self) -> RedisOptions {
-        let options = RedisOptions::parse(&self.url).unwrap();
+        self.options_on(&self.url)
+    }
+
+    /// The same keys by another way.
+    pub(crate) fn options_on(&self, url: &str) -> RedisOptions {
+        let options = RedisOptions::parse(url).unwrap();
         options.prefix(&self.prefix).clock(self.clock.clock())
     }
 
