@@ -6,8 +6,8 @@
 --   many documents of each audience.
 -- Result: now; 'paused', 'more' (call again: not all that is due is ready yet) or 'front'; then
 --   1 where there may be more lines;
---   lines, each: name, turn, ready documents, 1 where all of them were read, those read, each: entry,
---   life, fixed part, history;
+--   lines, each: name, turn, ready documents, 1 where all of them were read, and of those read the entries,
+--   lives, fixed parts and histories, in up to 1000 at a time;
 --   first entries that are not due, of the claimer's audience and of all; and of other audiences, which
 --   are left to others for the grace.
 -- Atomic: it moves entries between sets that only say where to look. Whether a document may be claimed is
@@ -144,17 +144,13 @@ if most_lines > 0 then
     end
 end
 
-local function read(ids, hash)
-    return redis.call('HMGET', base .. hash, unpack(ids))
-end
-
 local lines = {}
 for _, name in ipairs(names) do
-    local count, all, rows = 0, 1, {}
+    local line = { name, turns[name], 0, 1, {} }
     local last = (most[name] or math.ceil(slots / #names)) - 1
     for _, audience in ipairs({ '*', own }) do
         local key = ready(audience, name)
-        count = count + redis.call('ZCARD', key)
+        line[3] = line[3] + redis.call('ZCARD', key)
         for start = 0, last, 1000 do
             local stop = math.min(start + 999, last)
             local entries = redis.call('ZRANGE', key, start, stop)
@@ -163,20 +159,21 @@ for _, name in ipairs(names) do
                 for i, entry in ipairs(entries) do
                     ids[i] = string.sub(entry, 21, 52)
                 end
-                local lives, fixed = read(ids, ':lives'), read(ids, ':documents')
-                local histories = read(ids, ':histories')
-                for i, entry in ipairs(entries) do
-                    table.insert(rows, { entry, lives[i], fixed[i], histories[i] })
-                end
+                table.insert(line[5], {
+                    entries,
+                    redis.call('HMGET', base .. ':lives', unpack(ids)),
+                    redis.call('HMGET', base .. ':documents', unpack(ids)),
+                    redis.call('HMGET', base .. ':histories', unpack(ids)),
+                })
             end
             if #entries < stop - start + 1 then
                 break
             end
             if stop == last then
-                all = 0
+                line[4] = 0
             end
         end
     end
-    table.insert(lines, { name, turns[name], count, all, rows })
+    table.insert(lines, line)
 end
 return { now, 'front', full, lines, own_first, other_first }

@@ -6,6 +6,7 @@
 --   the number of writes, each: command, key, n, n arguments;
 --   the number of lines whose ready documents changed, each: audience, line, new turn or '';
 --   channel, message.
+-- The first comparison is of a document's life.
 -- Result: 1 where it is written, now or by an earlier run under the same token; 0 where something is no
 -- longer as it was read, and then nothing is written.
 -- Atomic: Redis runs one script at a time. Every write of a document gives it a fresh random token, so
@@ -20,15 +21,21 @@ local function take()
 end
 
 local token = take()
+local first = true
 for _ = 1, tonumber(take()) do
     local key, n = base .. take(), tonumber(take())
     local found = redis.call('HMGET', key, unpack(ARGV, at, at + n - 1))
+    if first and found[1] and string.sub(found[1], 1, #token) == token then
+        return 1
+    end
+    first = false
     for i = 1, n do
-        local value, expected = found[i] or '', ARGV[at + n + i - 1]
-        if string.sub(value, 1, #token) == token then
-            return 1
-        end
-        if string.sub(value, 1, #expected) ~= expected or (expected == '' and value ~= '') then
+        local value, expected = found[i], ARGV[at + n + i - 1]
+        if expected == '' then
+            if value then
+                return 0
+            end
+        elseif not value or string.sub(value, 1, #expected) ~= expected then
             return 0
         end
     end

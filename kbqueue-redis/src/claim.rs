@@ -96,9 +96,11 @@ impl Line {
 }
 
 /// A line as the script answers it: name, turn, ready documents, whether all of them were read, and those
-/// that were: entry, life, fixed part, history.
-type RawLine = (String, u64, u64, bool, Vec<RawRow>);
-type RawRow = (String, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+/// that were.
+type RawLine = (String, u64, u64, bool, Vec<RawRows>);
+/// Entries, lives, fixed parts, histories.
+type RawRows = (Vec<String>, Part, Part, Part);
+type Part = Vec<Option<Vec<u8>>>;
 
 /// What was read of one queue.
 #[derive(Debug)]
@@ -314,8 +316,16 @@ impl Asked<'_> {
     /// Decodes a line, and finds out what of it can be claimed.
     fn line(&self, front: &mut Front<'_>, raw: RawLine) -> Line {
         let (name, turn, ready, exhausted, rows) = raw;
-        let count = rows.len();
-        let rows = rows.into_iter().map(|(entry, life, fixed, history)| {
+        let count: usize = rows.iter().map(|(entries, ..)| entries.len()).sum();
+        let rows = rows
+            .into_iter()
+            .flat_map(|(entries, lives, fixed, histories)| {
+                entries
+                    .into_iter()
+                    .zip(lives)
+                    .zip(fixed.into_iter().zip(histories))
+            });
+        let rows = rows.map(|((entry, life), (fixed, history))| {
             let row = Row {
                 id: codec::id(entry.get(20..52).unwrap_or_default())?,
                 life,

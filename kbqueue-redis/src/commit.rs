@@ -136,6 +136,10 @@ impl<'a> Commit<'a> {
                 let Some(state) = state else { continue };
                 let place = State::ALL.iter().position(|s| *s == state);
                 self.counts[place.expect("all states are in State::ALL")] += by;
+                if state == State::Processing {
+                    // Found by their leases.
+                    continue;
+                }
                 let key = format!("state:{state}");
                 match command {
                     Command::Zadd => self.write(command, key, [b"0".into(), id.clone().into()]),
@@ -144,7 +148,8 @@ impl<'a> Commit<'a> {
             }
         }
         if let (Some(State::Queued), Some(life)) = (from, before) {
-            self.remove_entry(held, life);
+            // Only what is ready is claimed.
+            self.remove_entry(held, life, to != Some(State::Processing));
         }
         if let (Some(State::Queued), Some(life)) = (to, after) {
             self.add_entry(held, life);
@@ -172,12 +177,14 @@ impl<'a> Commit<'a> {
 
     /// Takes a queued document out of wherever it may wait: when it fell due, and whether it was opened to
     /// everybody, only the sets themselves know.
-    fn remove_entry(&mut self, held: &Held, life: &Lifecycle) {
+    fn remove_entry(&mut self, held: &Held, life: &Lifecycle, may_wait: bool) {
         let line = schema::line(held.tenant.as_deref());
         let entry = schema::entry(held.priority, life.available_at, held.id, &line);
         let audience = schema::audience(life.fingerprint.as_deref());
         let mut remove = |key: String| self.write(Command::Zrem, key, [entry.clone().into()]);
-        remove(format!("waiting:{audience}"));
+        if may_wait {
+            remove(format!("waiting:{audience}"));
+        }
         remove(format!("ready:{audience}:{line}"));
         if audience != schema::EVERYBODY {
             remove(format!("reserved:{audience}"));

@@ -9,7 +9,7 @@
 //! | `histories` | hash | id → attempts, failed pages, properties, as JSON; where there are any |
 //! | `documents` | hash | id → the part that stays as it was enqueued, as JSON |
 //! | `keys` | hash | dedupe key → id of the document that stands for it |
-//! | `state:STATE` | set by id | visible documents in that state |
+//! | `state:STATE` | set by id | visible documents in that state, `processing` apart |
 //! | `waiting:AUDIENCE` | zset by time | entries of queued documents that were not due when they were written |
 //! | `ready:AUDIENCE:LINE` | set by entry | entries of queued documents that are due, in claiming order |
 //! | `reserved:AUDIENCE` | zset by time | entries of ready documents that only this audience may have yet |

@@ -6,6 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, oneshot};
 
+use crate::support::PATIENCE;
+
 /// What is to happen to the next commit.
 enum Order {
     /// It gets through, but not its answer: the connection breaks.
@@ -29,7 +31,8 @@ pub(crate) struct Held {
 impl Held {
     /// Lets `meanwhile` happen when the commit has come, and the commit go on after it.
     pub(crate) async fn meanwhile<T>(self, meanwhile: impl Future<Output = T>) -> T {
-        self.came.await.unwrap();
+        let came = tokio::time::timeout(PATIENCE, self.came).await;
+        came.expect("a commit comes").unwrap();
         let answer = meanwhile.await;
         self.go.send(()).unwrap();
         answer

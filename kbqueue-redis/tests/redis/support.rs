@@ -15,7 +15,7 @@ use redis::aio::MultiplexedConnection;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// No wait in a test lasts longer than this: it only catches what hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys of its own on some server, and a clock that stands still.
 pub(crate) struct Space {
