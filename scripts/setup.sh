@@ -20,10 +20,12 @@ packages=(
     tesseract-ocr-eng # what tesseract knows about English, loaded at run time
     curl              # the server suggests curl commands when it starts
 )
-# What the tests need beside it. They start servers of their own and leave Debian's service alone: where
-# nothing else uses that, `systemctl disable --now redis-server` ends it.
+# What the tests need beside it. They start servers of their own and leave Debian's services alone: where
+# nothing else uses these, `systemctl disable --now redis-server postgresql` ends them.
 test_packages=(
+    postgresql # the Postgres store
     redis-server # the Redis store
+    util-linux # setpriv: PostgreSQL refuses to run as root
 )
 rust_minor=95 # Rust 1.95, as rust-version in Cargo.toml
 
@@ -43,7 +45,7 @@ main() {
     has_pdfium || fetch=yes
     cd "$root"
 
-    [[ $mode != test ]] || packages+=("${test_packages[@]}")
+    [[ $mode == run ]] || packages+=("${test_packages[@]}")
     install_packages "$fetch"
     check_rust "$mode"
     [[ $fetch == no ]] || fetch_pdfium

@@ -426,6 +426,8 @@ fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
     match outcome {
         Outcome::Complete => {
             next.error = None;
+            // A document without pages may complete without a checkpoint that says so.
+            next.cursor.pages_done = true;
             next.completed = Some(next.generation);
             next.progress.percent = 100;
             next.progress.eta_ms = Some(0);

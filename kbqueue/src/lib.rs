@@ -27,6 +27,8 @@
 //!
 //! # Features
 //! - `sqlite`: the embedded store, [`sqlite`].
+//! - `postgres`: the store for many machines, [`postgres`].
+//! - `redis`: the store for many machines, in memory, [`redis`].
 //! - `pdf`: the PDF extractor, [`pdf`].
 //! - `axum`: mountable HTTP routers, [`axum`].
 //!
@@ -42,11 +44,17 @@ pub use kbqueue_axum as axum;
 pub use kbqueue_core::*;
 #[cfg(feature = "pdf")]
 pub use kbqueue_pdf as pdf;
+#[cfg(feature = "postgres")]
+pub use kbqueue_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use kbqueue_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use kbqueue_sqlite as sqlite;
 
-/// Opens a store by address: `sqlite:PATH` (relative to the working directory; made where it is
-/// missing, brought to this release's schema where it is older).
+/// Opens a store by address, and brings it to this release's schema where it is older:
+/// - `sqlite:PATH`, relative to the working directory, made where it is missing (feature `sqlite`);
+/// - `postgres://USER:PASSWORD@HOST/DATABASE` (feature `postgres`);
+/// - `redis://HOST:PORT` (feature `redis`), or the address of any node of a Redis Cluster.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] where the address names no store that this build knows, or one that it
@@ -55,12 +63,19 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         #[cfg(feature = "sqlite")]
         Some("sqlite") => Ok(Arc::new(kbqueue_sqlite::SqliteStore::connect(url).await?)),
-        #[cfg(not(feature = "sqlite"))]
-        Some("sqlite") => Err(StoreError::Unusable(
-            "this program was built without the feature `sqlite`".into(),
+        #[cfg(feature = "postgres")]
+        Some("postgres") => Ok(Arc::new(
+            kbqueue_postgres::PostgresStore::connect(url).await?,
         )),
+        #[cfg(feature = "redis")]
+        Some("redis") => Ok(Arc::new(kbqueue_redis::RedisStore::connect(url).await?)),
+        // An address of a store that was left out of this build says so.
+        #[allow(unreachable_patterns)]
+        Some(scheme @ ("sqlite" | "postgres" | "redis")) => Err(StoreError::Unusable(format!(
+            "this program was built without the feature `{scheme}`"
+        ))),
         _ => Err(StoreError::Unusable(format!(
-            "{url:?} is no store: use sqlite:PATH"
+            "{url:?} is no store: use sqlite:PATH, postgres://HOST/DATABASE or redis://HOST"
         ))),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test helper panics by design
 
 pub mod pdf;
+pub mod postgres;
 pub mod program;
 pub mod redis;
 pub mod server;

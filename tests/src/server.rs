@@ -167,8 +167,9 @@ impl Server {
         let started = Instant::now();
         let pid = self.pid().to_string();
         assert!(
-            std::process::Command::new("kill")
-                .arg(pid)
+            // The shell has a `kill` of its own, and a bare machine no other.
+            std::process::Command::new("sh")
+                .args(["-c", "kill \"$0\"", &pid])
                 .status()
                 .unwrap()
                 .success()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::attempt::{self, Ended};
@@ -15,6 +15,8 @@ use crate::document::Document;
 use crate::error::chain;
 use crate::store::{ClaimRequest, Claims, Result};
 
+/// How long a claim waits for more slots once one became free.
+const LINGER: Duration = Duration::from_millis(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Claims whenever there is a free slot and something to claim, until the processor stops.
@@ -98,17 +100,34 @@ pub(super) async fn one_batch(inner: &Arc<Inner>) -> Result<BatchReport> {
 
 /// Waits for a free slot, and takes as many as are free: at most `limit` and one batch.
 async fn free_slots(inner: &Inner, limit: usize) -> Vec<OwnedSemaphorePermit> {
-    let one = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
-    let first = Arc::clone(&inner.slots)
-        .acquire_owned()
-        .await
-        .expect("it is never closed");
-    let mut free = vec![first];
     let limit = limit.min(inner.options.batch_size.max(1));
+    let one = || Arc::clone(&inner.slots).try_acquire_owned().ok();
+    let mut free = Vec::with_capacity(limit);
+    if inner.slots.available_permits() == 0 {
+        free.push(
+            Arc::clone(&inner.slots)
+                .acquire_owned()
+                .await
+                .expect("it is never closed"),
+        );
+        if limit > 1 {
+            // Documents that were settled together free their slots together, if not at once.
+            tokio::time::sleep(LINGER).await;
+        }
+    }
     while free.len() < limit
-        && let Some(slot) = one(&inner.slots)
+        && let Some(slot) = one()
     {
         free.push(slot);
+    }
+    if free.is_empty() {
+        // Somebody else took what was free.
+        free.push(
+            Arc::clone(&inner.slots)
+                .acquire_owned()
+                .await
+                .expect("it is never closed"),
+        );
     }
     free
 }

@@ -64,7 +64,7 @@ impl Leases {
     pub(super) fn renewable(&self) -> Vec<(DocumentId, LeaseId)> {
         self.lock()
             .iter()
-            .filter(|(_, entry)| entry.watchdog.fired().is_none())
+            .filter(|(_, entry)| !entry.watchdog.has_fired())
             .map(|(document, entry)| (*document, entry.lease_id))
             .collect()
     }
@@ -160,39 +160,45 @@ impl Watchdog {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Why it fired, in words, if it did.
-    pub(super) fn fired(&self) -> Option<String> {
-        let (deadline, reason) = self.deadline();
-        (Instant::now() >= deadline).then_some(reason)
+    /// Whether it fired.
+    pub(super) fn has_fired(&self) -> bool {
+        Instant::now() >= self.deadline().0
     }
 
-    /// Waits until it fires. Cancel safe.
+    /// Waits until it fires, and says why it did. Cancel safe.
     pub(super) async fn wait(&self) -> String {
         loop {
-            tokio::time::sleep_until(self.deadline().0).await;
-            if let Some(reason) = self.fired() {
-                return reason;
+            let (deadline, limit) = self.deadline();
+            tokio::time::sleep_until(deadline).await;
+            if self.deadline().0 > deadline {
+                continue;
             }
+            return match limit {
+                Limit::Stall => format!("no page was finished for {:?}", self.stall_timeout),
+                Limit::Whole(limit) => {
+                    format!("the attempt took longer than the {limit:?} that it may")
+                }
+            };
         }
     }
 
-    fn deadline(&self) -> (Instant, String) {
+    fn deadline(&self) -> (Instant, Limit) {
         let moved = *self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         let stalled = far(moved, self.stall_timeout);
         match self
             .max_processing_time
             .map(|limit| (far(self.started, limit), limit))
         {
-            Some((over, limit)) if over <= stalled => (
-                over,
-                format!("the attempt took longer than the {limit:?} that it may"),
-            ),
-            _ => (
-                stalled,
-                format!("no page was finished for {:?}", self.stall_timeout),
-            ),
+            Some((over, limit)) if over <= stalled => (over, Limit::Whole(limit)),
+            _ => (stalled, Limit::Stall),
         }
     }
+}
+
+/// Which of its limits a watchdog goes by.
+enum Limit {
+    Stall,
+    Whole(Duration),
 }
 
 /// `start + by`, or as far in the future as timers reach.

@@ -1,6 +1,7 @@
 //! Ends leases, many in one call.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -11,8 +12,11 @@ use crate::store::{Settled, Settlement, Store};
 
 type Waiting = (Settlement, oneshot::Sender<Settled>);
 
-/// Group commit without a timer: while one call is under way the next settlements gather, and
-/// whoever comes through the gate first takes all of them along.
+/// How long the first of a batch waits for others that end at the same time.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// Group commit: while one call is under way the next settlements gather, and whoever comes through the
+/// gate first takes all of them along.
 #[derive(Debug)]
 pub(super) struct Settler {
     store: Arc<dyn Store>,
@@ -30,15 +34,19 @@ impl Settler {
     }
 
     /// Settles, however long the store is away, until `give_up`. `None` where that came first or the
-    /// store refused: the lease will run out.
+    /// store refused: the lease will run out. `others` says whether more may end soon.
     pub(super) async fn settle(
         &self,
         settlement: Settlement,
+        others: bool,
         give_up: &CancellationToken,
     ) -> Option<Settled> {
         let (answer, mut answered) = oneshot::channel();
         self.lock().push((settlement, answer));
         let _gate = self.gate.lock().await;
+        if others && !self.lock().is_empty() {
+            tokio::time::sleep(LINGER).await;
+        }
         let batch = std::mem::take(&mut *self.lock());
         if !batch.is_empty() {
             self.send(batch, give_up).await;

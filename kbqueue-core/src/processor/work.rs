@@ -69,6 +69,18 @@ struct Pending {
     since: Option<Instant>,
 }
 
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+            && self.chunks.is_empty()
+            && self.images.is_empty()
+            && self
+                .properties
+                .as_ref()
+                .is_none_or(|properties| properties.0.is_empty())
+    }
+}
+
 impl<'a> Work<'a> {
     pub(super) fn new(
         inner: &'a Inner,
@@ -105,7 +117,9 @@ impl<'a> Work<'a> {
         }
         self.chunker.finish();
         self.cut();
-        self.commit().await?;
+        if !self.pending.is_empty() {
+            self.commit().await?;
+        }
         if self.total_pages > 0 && self.failed_pages == self.total_pages as usize {
             return Err(ExtractError::permanent(format!(
                 "none of its {} pages could be read; page 1: {}",

@@ -1,0 +1,84 @@
+//! Measures kbqueue's stores beside the raw limit of their databases: the barest statements that move
+//! the same rows, through the same driver, with the same durability and batch size.
+//!
+//! ```text
+//! cargo run --release -p kbqueue-benches -- queue
+//! cargo run --release -p kbqueue-benches -- latency
+//! cargo run --release -p kbqueue-benches -- depth
+//! cargo run --release -p kbqueue-benches -- checkpoint
+//! ```
+//!
+//! Ours and raw take turns in one run, so that a machine whose speed drifts does not favour one. It
+//! prints Markdown, and with `--json FILE` writes the same figures there. Ratios mean something on a
+//! shared machine; absolute figures mean little.
+
+mod checkpoint;
+mod depth;
+mod latency;
+mod noop;
+mod queue;
+mod raw;
+mod report;
+mod stores;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use report::Report;
+use stores::Kind;
+
+#[derive(Parser)]
+#[command(about)]
+struct Arguments {
+    /// What to measure
+    bench: Bench,
+    /// On which stores
+    #[arg(long, value_delimiter = ',', default_values = ["sqlite-full", "sqlite-normal"])]
+    store: Vec<Kind>,
+    /// How often each figure is taken; the median is shown
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Documents in a run of `queue`
+    #[arg(long, default_value_t = 20_000)]
+    documents: usize,
+    /// Documents waiting in the deep run of `depth`
+    #[arg(long, default_value_t = 1_000_000)]
+    depth: usize,
+    /// Write the figures as JSON, too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// Enqueue one by one and in bulk, and drain
+    Queue,
+    /// From enqueue to claim committed
+    Latency,
+    /// A claim and a status with few and with many documents waiting
+    Depth,
+    /// Chunks committed under the fence
+    Checkpoint,
+}
+
+fn main() -> std::io::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut report = Report::default();
+    for kind in &arguments.store {
+        runtime.block_on(async {
+            match arguments.bench {
+                Bench::Queue => queue::run(*kind, &arguments, &mut report).await,
+                Bench::Latency => latency::run(*kind, &arguments, &mut report).await,
+                Bench::Depth => depth::run(*kind, &arguments, &mut report).await,
+                Bench::Checkpoint => checkpoint::run(*kind, &arguments, &mut report).await,
+            }
+        });
+    }
+    print!("{}", report.markdown());
+    match &arguments.json {
+        Some(path) => std::fs::write(path, report.json()),
+        None => Ok(()),
+    }
+}

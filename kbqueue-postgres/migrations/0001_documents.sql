@@ -1,0 +1,161 @@
+-- Documents, their outputs, and what is counted about them. Times are epoch microseconds.
+-- `kbqueue.` stands for the schema that the store was opened with.
+-- Text columns that can hold what a PDF or a caller says are escaped: PostgreSQL stores no U+0000, so it
+-- is kept as U+0001 U+0001, and U+0001 itself as U+0001 U+0002. Columns that hold JSON need no escape.
+
+-- One row for each queue: its settings, and how many visible documents are in each state, apart from
+-- what `deltas` holds.
+create table kbqueue.queues (
+    name       text collate "C" primary key,
+    paused     boolean not null default false,
+    queued     bigint not null default 0,
+    processing bigint not null default 0,
+    completed  bigint not null default 0,
+    failed     bigint not null default 0,
+    cancelled  bigint not null default 0
+);
+
+-- What changed the counts since the last fold. Inserted only, so that no transaction waits for another
+-- one's counts; maintenance moves the sums into `queues`.
+create table kbqueue.deltas (
+    entry      bigint generated always as identity primary key,
+    queue      text collate "C" not null,
+    queued     bigint not null default 0,
+    processing bigint not null default 0,
+    completed  bigint not null default 0,
+    failed     bigint not null default 0,
+    cancelled  bigint not null default 0
+);
+
+-- The turn of each (queue, tenant) that a claim ever served: the number of the document that it was
+-- last dealt. Claims go round robin over lines, the lowest turn first.
+create table kbqueue.lines (
+    queue text collate "C" not null,
+    line  text collate "C" not null,
+    turn  bigint not null,
+    primary key (queue, line)
+) with (fillfactor = 50);
+
+-- Numbers claims, so that turns grow from claim to claim without a row that all of them lock.
+create sequence kbqueue.turns;
+
+-- The part of a document that changes while it lives. Narrow, because PostgreSQL writes a changed row
+-- anew; a checkpoint or renewal touches no indexed column, so it writes no index.
+create table kbqueue.documents (
+    id               uuid primary key,
+    queue            text collate "C" not null,
+    line             text collate "C" not null,   -- '-' is nobody's; '=tenant', the long ones shortened
+    priority         smallint not null,
+    state            text collate "C" not null,
+    -- null: not queued, or deleted; 0: waits for available_at; 1: can be claimed. A claim promotes.
+    due              smallint,
+    -- Who may claim it while due = 1: '*' for everybody, '=fingerprint' for workers with that one.
+    audience         text collate "C" not null,
+    available_at     bigint not null,
+    lease_id         uuid,
+    lease_expires_at bigint,
+    version          bigint not null,
+    deleted_at       bigint,
+    pages_generation bigint not null,             -- the generation being written, or written last
+    visible_pages    bigint not null,             -- the generations that readers see
+    visible_chunks   bigint not null,
+    lifecycle        text not null,               -- the rest of the lifecycle, as JSON: nothing in SQL asks for it
+    attempts         text not null default ''     -- JSON objects with commas in between
+) with (fillfactor = 80);
+-- A claim reads the front of this, line by line, in order.
+create index documents_ready on kbqueue.documents (queue, line, priority desc, available_at, id)
+    where due = 1;
+-- What falls due later,
+create index documents_later on kbqueue.documents (queue, audience, available_at) where due = 0;
+-- and started documents that only workers of their own fingerprint may have yet.
+create index documents_reserved on kbqueue.documents (queue, audience, available_at)
+    where due = 1 and audience <> '*';
+-- For lists, and for the reaper: processing documents are as few as there are slots.
+create index documents_listed on kbqueue.documents (state, queue, id) where deleted_at is null;
+
+-- The part of a document that was said when it was enqueued, or is said once in a while.
+create table kbqueue.details (
+    id         uuid primary key,
+    tenant     text,
+    filename   text not null,
+    media_type text not null,
+    sha256     text not null,
+    size_bytes bigint not null,
+    chunking   text,                              -- JSON
+    metadata   text not null,                     -- JSON
+    properties text not null default '{}',        -- JSON
+    dedupe_key bytea,                             -- its SHA-256
+    created_at bigint not null
+);
+
+-- The document that stands for a dedupe key: while it is queued, processing or completed.
+create table kbqueue.keys (
+    queue      text collate "C" not null,
+    dedupe_key bytea not null,
+    document   uuid not null,
+    primary key (queue, dedupe_key)
+);
+
+-- Outputs, by the number of their generation. They refer to their document without a foreign key: the
+-- document's row is locked and its lease compared before anything is written, and purge removes them first.
+create table kbqueue.pages (
+    document     uuid not null,
+    generation   bigint not null,
+    number       bigint not null,
+    label        text,
+    section      text,
+    source       text not null,
+    reason       text not null,
+    confidence   real,
+    start_offset bigint not null,
+    end_offset   bigint not null,
+    text         text not null,
+    failure      text,
+    primary key (document, generation, number)
+);
+create index pages_failed on kbqueue.pages (document, generation, number) where failure is not null;
+
+create table kbqueue.chunks (
+    document     uuid not null,
+    generation   bigint not null,
+    ordinal      bigint not null,
+    text         text not null,
+    first_page   bigint not null,
+    last_page    bigint not null,
+    start_offset bigint not null,
+    end_offset   bigint not null,
+    section      text,
+    primary key (document, generation, ordinal)
+);
+
+create table kbqueue.images (
+    document   uuid not null,
+    generation bigint not null,
+    ordinal    bigint not null,
+    page       bigint not null,
+    media_type text not null,
+    width      bigint not null,
+    height     bigint not null,
+    bbox       text not null,                     -- JSON: left, top, right, bottom
+    caption    text,
+    sha256     text not null,
+    size_bytes bigint not null,
+    thumbnail  text,                              -- JSON: sha256, size_bytes
+    primary key (document, generation, ordinal)
+);
+
+-- What purge has to remove: one generation of pages (with images) or of chunks, or a whole document.
+create table kbqueue.obsolete (
+    entry      bigint generated always as identity primary key,
+    document   uuid not null,
+    what       text collate "C" not null,         -- 'pages', 'chunks', 'document'
+    generation bigint                             -- null for a document
+);
+
+-- Who works, until when it counts as alive.
+create table kbqueue.workers (
+    id         uuid primary key,
+    name       text not null,
+    queues     text[] not null,
+    expires_at bigint not null
+);

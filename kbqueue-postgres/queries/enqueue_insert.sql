@@ -1,0 +1,71 @@
+-- Takes documents in, in the first state of their lives, where nothing stands in their way.
+-- $1..$13: arrays of id, queue, line, tenant, priority, available_at (null: now), dedupe_key, filename,
+--     media_type, sha256, size_bytes, chunking, metadata. $14: now, in tests. No id and no key twice.
+-- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted.
+-- Locking: none but what the unique indexes do. An id or a key that another transaction is about to
+-- insert is waited for; if it commits, ours is not inserted. Keys are taken in their order, so that two
+-- batches do not wait for each other.
+-- Runs in the host's own session too, whose planner settings are unknown: hence subselects with a limit,
+-- which are index seeks however the planner is set.
+with n as materialized (
+    select * from unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bytea[],
+        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[]
+    ) as n (
+        id, queue, line, tenant, priority, available_at, dedupe_key, filename, media_type, sha256,
+        size_bytes, chunking, metadata
+    )
+),
+instant as materialized (
+    select coalesce($14::bigint, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint) as now
+),
+fresh as materialized (
+    select n.*, i.now, coalesce(n.available_at, i.now) as due_at
+    from n cross join instant as i
+    where (select true from kbqueue.documents as d where d.id = n.id limit 1) is null
+      and (
+          select true from kbqueue.keys as k
+          where k.queue = n.queue and k.dedupe_key = n.dedupe_key
+          limit 1
+      ) is null
+),
+made as (
+    insert into kbqueue.documents (
+        id, queue, line, priority, state, due, audience, available_at, version, pages_generation,
+        visible_pages, visible_chunks, lifecycle
+    )
+    select
+        id, queue, line, priority, 'queued', case when due_at <= now then 1 else 0 end, '*', due_at, 1, 1,
+        1, 1, '{}'
+    from fresh order by id
+    on conflict (id) do nothing
+    returning id
+),
+taken as (
+    insert into kbqueue.keys (queue, dedupe_key, document)
+    select f.queue, f.dedupe_key, f.id
+    from fresh as f join made as m on m.id = f.id
+    where f.dedupe_key is not null
+    order by f.queue, f.dedupe_key
+    on conflict do nothing
+    returning document
+),
+kept as materialized (
+    select f.*
+    from fresh as f join made as m on m.id = f.id
+    where f.dedupe_key is null or f.id in (select document from taken)
+),
+detailed as (
+    insert into kbqueue.details (
+        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, dedupe_key, created_at
+    )
+    select
+        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, dedupe_key, now
+    from kept
+),
+counted as (
+    insert into kbqueue.deltas (queue, queued)
+    select queue, count(*) from kept group by queue
+)
+select m.id, k.id is not null as kept
+from made as m left join kept as k on k.id = m.id

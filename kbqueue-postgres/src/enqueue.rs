@@ -1,0 +1,183 @@
+//! Documents come in.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use kbqueue_core::error::BoxError;
+use kbqueue_core::lifecycle::Lifecycle;
+use kbqueue_core::store::{Enqueued, Result};
+use kbqueue_core::{DocumentId, NewDocument, Notice, State};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::batch::{Effects, change, int, json};
+use crate::codec;
+use crate::error::{failed, malformed};
+use crate::session::Session;
+use crate::text::{escape, hash, line};
+
+/// Takes documents in. Answers in their order, and with what to tell subscribers after the commit.
+///
+/// Inserts those that come first by id and by key, then looks for what stands for the others, until each
+/// has its answer. It takes more than one round only where a document that stood for another went away in
+/// between, or for a batch that repeats itself in an odd way.
+pub(crate) async fn enqueue(
+    session: &mut Session<'_>,
+    documents: &[NewDocument],
+) -> Result<(Vec<Enqueued>, Effects)> {
+    let keys: Vec<Option<Vec<u8>>> = documents
+        .iter()
+        .map(|document| document.dedupe_key().as_deref().map(hash))
+        .collect();
+    let mut answers: Vec<Option<Enqueued>> = vec![None; documents.len()];
+    let mut notices = Vec::new();
+    loop {
+        let open: Vec<usize> = (0..answers.len())
+            .filter(|i| answers[*i].is_none())
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        let mut ids = HashSet::new();
+        let mut seen = HashSet::new();
+        let mut first = Vec::with_capacity(open.len());
+        for index in open {
+            let (document, key) = (&documents[index], keys[index].as_deref());
+            let is_new = ids.insert(document.id);
+            // Noted in any case: it may be that one that is found by its id does not take its key.
+            if key.is_none_or(|key| seen.insert((&document.queue, key))) && is_new {
+                first.push(index);
+            }
+        }
+        let made = insert(session, documents, &keys, &first).await?;
+        for index in first {
+            let document = &documents[index];
+            if made.contains(&document.id.0) {
+                // Only what is told is taken from this one, and that knows no time.
+                let life = Lifecycle::new(document.available_at.unwrap_or(Timestamp::UNIX_EPOCH));
+                answers[index] = Some(Enqueued {
+                    id: document.id,
+                    state: life.state,
+                    created: true,
+                });
+                let change = change(document.id, &document.queue, &life);
+                notices.push(Notice::Document(change));
+            }
+        }
+        let open: Vec<usize> = (0..answers.len())
+            .filter(|i| answers[*i].is_none())
+            .collect();
+        for (index, id, state) in existing(session, documents, &keys, &open).await? {
+            let created = false;
+            answers[index] = Some(Enqueued { id, state, created });
+        }
+    }
+    let answers = answers.into_iter().flatten().collect();
+    Ok((answers, Effects::told(notices)))
+}
+
+/// Inserts the documents of these places where nothing stands in their way; answers with the ids of those
+/// that were.
+async fn insert(
+    session: &mut Session<'_>,
+    documents: &[NewDocument],
+    keys: &[Option<Vec<u8>>],
+    places: &[usize],
+) -> Result<HashSet<Uuid>> {
+    let given: Vec<&NewDocument> = places.iter().map(|place| &documents[*place]).collect();
+    let texts = |of: fn(&NewDocument) -> &str| -> Vec<String> {
+        given.iter().map(|d| escape(of(d)).into_owned()).collect()
+    };
+    let tenant = |d: &&NewDocument| d.tenant.as_deref().map(|t| escape(t).into_owned());
+    // As the specification rounds it.
+    let available_at = |at| Lifecycle::new(at).available_at.as_microsecond();
+    let query = session
+        .query(|sql| &sql.enqueue_insert)
+        .bind(given.iter().map(|d| d.id.0).collect::<Vec<_>>())
+        .bind(given.iter().map(|d| d.queue.as_str()).collect::<Vec<_>>())
+        .bind(
+            given
+                .iter()
+                .map(|d| line(d.tenant.as_deref()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(given.iter().map(tenant).collect::<Vec<_>>())
+        .bind(given.iter().map(|d| d.priority).collect::<Vec<_>>())
+        .bind(
+            given
+                .iter()
+                .map(|d| d.available_at.map(available_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            places
+                .iter()
+                .map(|place| keys[*place].clone())
+                .collect::<Vec<_>>(),
+        )
+        .bind(texts(|d| &d.filename))
+        .bind(texts(|d| &d.media_type))
+        .bind(texts(|d| &d.blob.sha256))
+        .bind(
+            given
+                .iter()
+                .map(|d| int(d.blob.size_bytes))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            given
+                .iter()
+                .map(|d| d.chunking.as_ref().map(json))
+                .collect::<Vec<_>>(),
+        )
+        .bind(given.iter().map(|d| json(&d.metadata)).collect::<Vec<_>>())
+        .bind(session.now);
+    let rows = session.all(query).await?;
+    let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        let id: Uuid = row.try_get("id").map_err(failed)?;
+        if row.try_get("kept").map_err(failed)? {
+            made.insert(id);
+        } else {
+            lost.push(id);
+        }
+    }
+    if !lost.is_empty() {
+        let query = session.query(|sql| &sql.enqueue_withdraw).bind(lost);
+        session.run(query).await?;
+    }
+    Ok(made)
+}
+
+/// What stands for the documents of these places: place, id, state.
+async fn existing(
+    session: &mut Session<'_>,
+    documents: &[NewDocument],
+    keys: &[Option<Vec<u8>>],
+    places: &[usize],
+) -> Result<Vec<(usize, DocumentId, State)>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = places.iter().map(|place| documents[*place].id.0).collect();
+    let queues = places.iter().map(|place| documents[*place].queue.as_str());
+    let queues: Vec<&str> = queues.collect();
+    let keys: Vec<_> = places.iter().map(|place| keys[*place].clone()).collect();
+    let query = session
+        .query(|sql| &sql.enqueue_existing)
+        .bind(ids)
+        .bind(queues)
+        .bind(keys);
+    let rows = session.all(query).await?;
+    let decode = |row: &PgRow| -> std::result::Result<_, BoxError> {
+        let place = usize::try_from(row.try_get::<i64, _>("place")? - 1)?;
+        let id = DocumentId(row.try_get("id")?);
+        Ok((places[place], id, codec::decode_state(row)?))
+    };
+    rows.iter()
+        .map(|row| {
+            decode(row).map_err(|error| malformed("a document that may stand for a new one", error))
+        })
+        .collect()
+}

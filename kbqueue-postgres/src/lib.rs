@@ -1,0 +1,60 @@
+//! The store of kbqueue for many machines: documents in PostgreSQL.
+//!
+//! ```no_run
+//! use kbqueue_core::{BlobRef, NewDocument, QueueName, Store, StoreExt};
+//! use kbqueue_postgres::PostgresStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = PostgresStore::connect("postgres://me:secret@localhost/docs").await?;
+//! let blob = BlobRef { sha256: "00".repeat(32), size_bytes: 1 }; // of BlobStore::put
+//! let document = NewDocument::new(QueueName::default(), blob, "report.pdf");
+//! let answer = store.enqueue_one(document).await?;
+//! assert!(answer.created);
+//! assert_eq!(store.stats(&QueueName::default()).await?.counts.queued, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it gives
+//! - **Durability** as the server is configured: with `fsync` and `synchronous_commit` on, which is the
+//!   default, a call that returned survives a power cut of the server.
+//! - **Many machines.** Claims skip what other claims hold instead of waiting for it. Time is the server's,
+//!   so skewed clocks of workers do no harm.
+//! - **Flat cost.** A claim reads the front of an index for each tenant that has work, a status page one
+//!   row and what was not added to it yet, whatever the number of documents, on a table that was never
+//!   analysed too.
+//! - **Your database too.** Everything is in one schema with its own record of migrations, so the host's own
+//!   tables and sqlx migrations are not touched. [`PostgresStore::enqueue_in`] takes documents in inside
+//!   the host's own transaction, however long that is open; [`PostgresStore::migrations_sql`] prints the
+//!   SQL for review.
+//! - **Wake-ups** by LISTEN and NOTIFY on one connection of their own, one message for each transaction,
+//!   sent by its commit. Where that connection breaks, it is opened again, and subscribers look again.
+//! - **Poolers.** See [`Pooler`] for PgBouncer in transaction mode.
+//!
+//! # What it cannot
+//! - Survive an asynchronous failover whole: what the old primary committed and the new one never got is
+//!   gone. Documents that were enqueued then are gone with their ids, so enqueueing them again makes them
+//!   anew; leases that were given then are lost, and their holders' writes refused.
+//! - Hold U+0000: PostgreSQL has no such character. It is kept escaped (U+0001 U+0001; U+0001 itself is
+//!   U+0001 U+0002) and comes back as it was, but SQL of one's own over these tables sees the escapes.
+//! - Work in a database with another encoding than UTF8; opening says so.
+//! - Encrypt: this release has no TLS. Use a tunnel, or a proxy beside the process.
+
+mod batch;
+mod claim;
+mod codec;
+mod enqueue;
+mod error;
+mod options;
+mod read;
+mod schema;
+mod session;
+mod sql;
+mod store;
+mod text;
+mod wake;
+mod write;
+
+pub use options::{Pooler, PostgresOptions};
+pub use store::PostgresStore;

@@ -1,0 +1,93 @@
+//! The statements of `queries/`, with the schema's name in them.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres};
+
+/// The name that stands for the schema in the files.
+const PLACEHOLDER: &str = "kbqueue.";
+
+/// A query that is being put together.
+pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Puts the schema's name, which the options have checked, into a file of SQL.
+pub(crate) fn splice(sql: &str, schema: &str) -> String {
+    sql.replace(PLACEHOLDER, &format!("{schema}."))
+}
+
+macro_rules! statements {
+    ($($name:ident,)*) => {
+        /// Every statement by the name of its file.
+        #[derive(Debug)]
+        pub(crate) struct Sql {
+            persistent: bool,
+            $(pub(crate) $name: Arc<str>,)*
+        }
+
+        impl Sql {
+            /// The statements of a checked schema. `persistent` ones are prepared once per connection.
+            pub(crate) fn new(schema: &str, persistent: bool) -> Self {
+                Self {
+                    persistent,
+                    $($name: splice(
+                        include_str!(concat!("../queries/", stringify!($name), ".sql")),
+                        schema,
+                    ).into(),)*
+                }
+            }
+        }
+    };
+}
+
+statements! {
+    checkpoint_chunks,
+    checkpoint_images,
+    checkpoint_pages,
+    checkpoint_properties,
+    chunks,
+    claim_candidates,
+    claim_lines,
+    claim_next_due,
+    claim_promote,
+    claim_turns,
+    configure,
+    control_chunking,
+    control_document,
+    depart,
+    document,
+    documents,
+    enqueue_existing,
+    enqueue_insert,
+    enqueue_withdraw,
+    fold,
+    images,
+    key_holder,
+    keys_free,
+    keys_take,
+    load,
+    pages,
+    purge_chunks,
+    purge_documents,
+    purge_done,
+    purge_entries,
+    purge_images,
+    purge_pages,
+    purge_workers,
+    reap,
+    renew_worker,
+    save,
+    save_obsolete,
+    schema_version,
+    stats,
+    tell,
+}
+
+impl Sql {
+    /// A query of one of these statements.
+    pub(crate) fn query<'q>(&self, statement: &Arc<str>) -> Statement<'q> {
+        // Safe: all that was ever put into it is the checked name of the schema.
+        sqlx::query(AssertSqlSafe(Arc::clone(statement))).persistent(self.persistent)
+    }
+}

@@ -1,0 +1,274 @@
+//! `impl Store`, in the trait's order. Every write is one transaction, and tells subscribers after its
+//! commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use kbqueue_core::state::CrashLimits;
+use kbqueue_core::store::{
+    Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
+    Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
+};
+use kbqueue_core::{
+    Chunk, Document, DocumentId, Image, NewDocument, Notice, Page, QueueName, QueueSettings,
+    QueueStats, Store, Subscription,
+};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnection, PgPoolOptions};
+
+use crate::error::{failed, is_conflict};
+use crate::options::{Pooler, PostgresOptions, check_schema};
+use crate::session::{Session, begin};
+use crate::sql::Sql;
+use crate::wake::Wake;
+use crate::{claim, codec, enqueue, read, schema, wake, write};
+
+/// How often a transaction is begun again that others got in the way of.
+const TRIES: u32 = 10;
+
+/// After how many of this process's writes the differences of counts are folded.
+const FOLD_EVERY: usize = 128;
+
+/// Documents in PostgreSQL. Cloning shares the connections.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+}
+
+/// What clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    options: PostgresOptions,
+    sql: Sql,
+    pool: PgPool,
+    pub(crate) wake: Wake,
+    /// Writes since the last fold.
+    unfolded: AtomicUsize,
+}
+
+impl PostgresStore {
+    /// Connects to the database that `url` names, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with
+    /// every default of [`PostgresOptions`].
+    ///
+    /// # Errors
+    /// As [`PostgresOptions::parse`] and [`open`](Self::open).
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::open(PostgresOptions::parse(url)?).await
+    }
+
+    /// Connects to a database, and brings the schema up to date. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`](kbqueue_core::StoreError::Unusable) where the server refuses us, or the
+    /// schema was written by a newer release; [`StoreError::Unavailable`](kbqueue_core::StoreError) where
+    /// the server does not answer.
+    pub async fn open(options: PostgresOptions) -> Result<Self> {
+        let pool = PgPoolOptions::new()
+            .max_connections(options.pool_size)
+            .acquire_timeout(options.patience)
+            // A dead connection shows at the first statement, before anything is done; asking each time
+            // would double the cost of a small read.
+            .test_before_acquire(false)
+            .connect_lazy_with(options.connection());
+        let persistent = options.pooler == Pooler::Direct;
+        let store = Self {
+            inner: Arc::new(Inner {
+                sql: Sql::new(&options.schema, persistent),
+                wake: Wake::new(&options.schema),
+                pool,
+                options,
+                unfolded: AtomicUsize::new(0),
+            }),
+        };
+        schema::migrate(&store).await?;
+        Ok(store)
+    }
+
+    /// The SQL that [`open`](Self::open) runs on an empty database, for review, or for an administrator
+    /// to run.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`](kbqueue_core::StoreError::Unusable) for a name as
+    /// [`PostgresOptions::schema`] refuses it.
+    pub fn migrations_sql(schema: &str) -> Result<String> {
+        check_schema(schema)?;
+        Ok(schema::sql(schema))
+    }
+
+    /// Takes documents in as part of the caller's own transaction, on a connection of the caller's to
+    /// the same database. Answers as [`Store::enqueue`].
+    ///
+    /// What is rolled back was never there. After the commit, workers in every process hear of it. Keep the
+    /// transaction open for as long as you like: nobody waits for it but another enqueue of the same id or
+    /// key, which cannot know its answer before.
+    ///
+    /// # Errors
+    /// As [`Store::enqueue`]. Roll back after an error.
+    pub async fn enqueue_in(
+        &self,
+        conn: &mut PgConnection,
+        documents: Vec<NewDocument>,
+    ) -> Result<Vec<Enqueued>> {
+        let mut session = self.session(conn);
+        let (answers, effects) = enqueue::enqueue(&mut session, &documents).await?;
+        // This process hears of it as others do: when the caller's commit sends the message.
+        let anybody = wake::Sender::anonymous(&self.inner.wake.sender);
+        effects.save(&mut session, &anybody).await?;
+        Ok(answers)
+    }
+
+    /// Closes all connections. Calls answer
+    /// [`StoreError::Unavailable`](kbqueue_core::StoreError::Unavailable) from then on, in every clone.
+    pub async fn close(&self) {
+        self.inner.wake.close();
+        self.inner.pool.close().await;
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.inner.options
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn sql(&self) -> &Sql {
+        &self.inner.sql
+    }
+
+    /// What statements take for now, in tests; otherwise the server decides.
+    pub(crate) fn now(&self) -> Option<i64> {
+        let clock = self.options().clock.as_ref();
+        clock.map(|clock| clock.now().as_microsecond())
+    }
+
+    fn session<'a>(&'a self, conn: &'a mut PgConnection) -> Session<'a> {
+        Session {
+            conn,
+            sql: self.sql(),
+            now: self.now(),
+        }
+    }
+
+    fn tell(&self, notices: Vec<Notice>) {
+        self.inner.wake.tell(notices);
+    }
+
+    /// Whether it is this write's turn to fold.
+    fn folds(&self) -> bool {
+        self.inner.unfolded.fetch_add(1, Ordering::Relaxed) % FOLD_EVERY == FOLD_EVERY - 1
+    }
+}
+
+/// One write: `$work` inside a transaction, the counts, the commit, then the notices. Dropped on the way,
+/// it is rolled back. Begun again where another transaction got in the way, which undid all of it.
+macro_rules! write {
+    ($store:expr, |$session:ident| $work:expr) => {{
+        let mut tries = 1;
+        loop {
+            let mut tx = begin($store).await?;
+            let work = async {
+                let mut session = $store.session(&mut tx);
+                let $session = &mut session;
+                let (answer, effects) = $work.await?;
+                effects.save($session, &$store.inner.wake.sender).await?;
+                if $store.folds() {
+                    write::fold($session).await?;
+                }
+                Ok((answer, effects.notices))
+            };
+            match work.await {
+                Ok((answer, notices)) => {
+                    tx.commit().await.map_err(failed)?;
+                    $store.tell(notices);
+                    break Ok(answer);
+                }
+                Err(error) => {
+                    // Waited for, so that whoever hears of the error finds nothing locked any more.
+                    // Where it fails, the connection is gone, and the transaction with it.
+                    let _ = tx.rollback().await;
+                    if !is_conflict(&error) || tries == TRIES {
+                        break Err(error);
+                    }
+                    tries += 1;
+                }
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
+        write!(self, |session| enqueue::enqueue(session, &documents))
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
+        write!(self, |session| claim::claim(session, &request))
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Directive> {
+        write!(self, |session| write::checkpoint(session, &checkpoint))
+    }
+
+    async fn renew(&self, request: RenewRequest) -> Result<Vec<Directive>> {
+        write!(self, |session| write::renew(session, &request))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+        write!(self, |session| write::settle(session, &settlements))
+    }
+
+    async fn depart(&self, worker: WorkerId) -> Result<()> {
+        write!(self, |session| write::depart(session, worker))
+    }
+
+    async fn control(&self, id: DocumentId, control: Control) -> Result<Document> {
+        write!(self, |session| write::control(session, id, &control))
+    }
+
+    async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
+        write!(self, |session| write::configure(session, queue, settings))
+    }
+
+    async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<Vec<Reaped>> {
+        write!(self, |session| write::reap(session, limits, limit))
+    }
+
+    async fn purge(&self, limit: usize) -> Result<usize> {
+        write!(self, |session| write::purge(session, limit))
+    }
+
+    async fn document(&self, id: DocumentId) -> Result<Option<Document>> {
+        read::document(self, id).await
+    }
+
+    async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>> {
+        read::documents(self, &query).await
+    }
+
+    async fn pages(&self, query: OutputQuery) -> Result<Vec<Page>> {
+        read::outputs(self, |sql| &sql.pages, &query, codec::page).await
+    }
+
+    async fn chunks(&self, query: OutputQuery) -> Result<Vec<Chunk>> {
+        read::outputs(self, |sql| &sql.chunks, &query, codec::chunk).await
+    }
+
+    async fn images(&self, query: OutputQuery) -> Result<Vec<Image>> {
+        read::outputs(self, |sql| &sql.images, &query, codec::image).await
+    }
+
+    async fn stats(&self, queue: &QueueName) -> Result<QueueStats> {
+        read::stats(self, queue).await
+    }
+
+    async fn subscribe(&self) -> Result<Subscription> {
+        wake::subscribe(self).await
+    }
+}
