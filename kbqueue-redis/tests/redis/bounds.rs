@@ -84,7 +84,7 @@ async fn many_at_once_are_handled_in_steps() {
     assert_eq!(counts.total(), 0);
 }
 
-/// A claim, its end and a look at the counts cost the same with ten documents as with thousands.
+/// REGRESSIONS 18: a claim, its end and a look at the counts cost the same with ten documents as with thousands.
 #[tokio::test]
 async fn costs_do_not_grow_with_the_queue() {
     let server = RedisServer::start(&[]);

@@ -94,6 +94,8 @@ async fn no_statement_walks_over_the_documents_or_sorts_them() {
     }
 }
 
+/// REGRESSIONS 18: SQLite's machine takes as many steps for a claim and a status page with many documents
+/// waiting as with few.
 #[tokio::test]
 async fn a_claim_reads_as_much_of_a_long_queue_as_of_a_short_one() {
     let mut steps = Vec::new();
