@@ -9,12 +9,17 @@ use kbqueue_core::state::{Event, due_at, transition};
 use kbqueue_core::store::{ClaimRequest, Claims, Result};
 use kbqueue_core::{Document, LeaseId, fair};
 use sqlx::Row;
+use uuid::Uuid;
 
 use crate::batch::{Batch, Effects, readable};
 use crate::codec::{self, Held};
 use crate::error::failed;
 use crate::session::{Session, now_of};
 use crate::text;
+
+/// When to come back for documents that somebody else held for a moment. Most of these will have been
+/// claimed by then, but one whose change was refused is still there, and nobody tells of that.
+const HELD: Duration = Duration::from_millis(20);
 
 /// A line's name: its queue, and its tenant as `text::line` puts it.
 type Name = (String, String);
@@ -41,6 +46,7 @@ pub(crate) async fn claim(
     asked.promote(session).await?;
     let front = asked.front(session, slots).await?;
     let refused = front.iter().filter_map(|line| line.refused).min();
+    let left: Vec<Uuid> = front.iter().flat_map(|line| line.left.clone()).collect();
 
     let mut turns: BTreeMap<Name, i64> = BTreeMap::new();
     let mut claimed = Vec::with_capacity(slots);
@@ -60,7 +66,7 @@ pub(crate) async fn claim(
     let effects = batch.save(session).await?;
     save_turns(session, turns).await?;
     let next_due = if documents.len() < slots {
-        asked.next_due(session, refused).await?
+        asked.next_due(session, refused, left).await?
     } else {
         None
     };
@@ -94,6 +100,8 @@ struct Line {
     exhausted: bool,
     /// When the first of those met falls due that may not be claimed yet.
     refused: Option<Timestamp>,
+    /// Those that were read, but cannot be claimed.
+    left: Vec<Uuid>,
 }
 
 impl Line {
@@ -192,6 +200,7 @@ impl Asked<'_> {
                     claimable: Vec::new(),
                     exhausted: false,
                     refused: None,
+                    left: Vec::new(),
                 })
             })
             .collect()
@@ -245,15 +254,18 @@ impl Asked<'_> {
         let rows = session.all(query).await?;
         // Counted before anything is left out: a line that filled its limit may go on.
         let mut read: HashMap<Name, usize> = HashMap::new();
+        let mut ids: HashMap<Uuid, Name> = HashMap::with_capacity(rows.len());
         for row in &rows {
             let queue = row.try_get("queue").map_err(failed)?;
-            let line = row.try_get("line").map_err(failed)?;
-            *read.entry((queue, line)).or_default() += 1;
+            let name: Name = (queue, row.try_get("line").map_err(failed)?);
+            *read.entry(name.clone()).or_default() += 1;
+            ids.insert(row.try_get("id").map_err(failed)?, name);
         }
         let mut by_name = HashMap::with_capacity(which.len());
         for (index, limit) in which {
             let line = &mut lines[*index];
             line.claimable.clear();
+            line.left.clear();
             line.exhausted = read.get(&line.name).is_none_or(|rows| rows < limit);
             by_name.insert(line.name.clone(), *index);
         }
@@ -261,12 +273,18 @@ impl Asked<'_> {
             let name = (held.queue.as_str().to_owned(), held.line.clone());
             let line = &mut lines[by_name[&name]];
             match transition(&held.life, &self.event(self.request.lease_ids[0]), self.now) {
-                Ok(_) => line.claimable.push((held, document)),
+                Ok(_) => {
+                    ids.remove(&held.id.0);
+                    line.claimable.push((held, document));
+                }
                 Err(_) => {
                     let due_at = due_at(&held.life, &self.request.fingerprint, self.request.grace);
                     line.refused = line.refused.into_iter().chain([due_at]).min();
                 }
             }
+        }
+        for (id, name) in ids {
+            lines[by_name[&name]].left.push(id);
         }
         for (index, _) in which {
             lines[*index].claimable.sort_by_key(|(_, document)| {
@@ -282,16 +300,16 @@ impl Asked<'_> {
         &self,
         session: &mut Session<'_>,
         refused: Option<Timestamp>,
+        left: Vec<Uuid>,
     ) -> Result<Option<Duration>> {
         let query = session
             .query(|sql| &sql.claim_next_due)
             .bind(self.queues.clone())
-            .bind(self.audience.clone());
-        let row = session.first(query).await?;
-        let at = |column: &str| -> Result<Option<i64>> {
-            let at = row.as_ref().map(|row| row.try_get(column).map_err(failed));
-            at.transpose().map(Option::flatten)
-        };
+            .bind(self.audience.clone())
+            .bind(left);
+        let row = session.one(query).await?;
+        let at = |column: &str| -> Result<Option<i64>> { row.try_get(column).map_err(failed) };
+        let skipped = row.try_get("skipped").map_err(failed)?;
         let grace = codec::whole_ms_in_us(self.request.grace);
         let reserved = at("reserved")?.map(|at| at.saturating_add(grace));
         let refused = refused.map(Timestamp::as_microsecond);
@@ -299,9 +317,11 @@ impl Asked<'_> {
             .into_iter()
             .flatten()
             .min();
-        Ok(next.map(|at| {
+        let next = next.map(|at| {
             let us = at.saturating_sub(self.now.as_microsecond());
             Duration::from_micros(u64::try_from(us).unwrap_or(0))
-        }))
+        });
+        let held = Some(HELD).filter(|_| skipped);
+        Ok(next.into_iter().chain(held).min())
     }
 }

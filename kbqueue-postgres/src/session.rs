@@ -35,6 +35,11 @@ impl<'a> Session<'a> {
         query.fetch_optional(&mut *self.conn).await.map_err(failed)
     }
 
+    /// The one row that there always is.
+    pub(crate) async fn one(&mut self, query: Statement<'_>) -> Result<PgRow> {
+        query.fetch_one(&mut *self.conn).await.map_err(failed)
+    }
+
     /// How many rows changed.
     pub(crate) async fn run(&mut self, query: Statement<'_>) -> Result<u64> {
         let done = query.execute(&mut *self.conn).await.map_err(failed)?;

@@ -171,8 +171,8 @@ macro_rules! write {
     ($store:expr, |$session:ident| $work:expr) => {{
         let mut tries = 1;
         loop {
-            let attempt = async {
-                let mut tx = begin($store).await?;
+            let mut tx = begin($store).await?;
+            let work = async {
                 let mut session = $store.session(&mut tx);
                 let $session = &mut session;
                 let (answer, effects) = $work.await?;
@@ -180,16 +180,23 @@ macro_rules! write {
                 if $store.folds() {
                     write::fold($session).await?;
                 }
-                tx.commit().await.map_err(failed)?;
                 Ok((answer, effects.notices))
             };
-            match attempt.await {
+            match work.await {
                 Ok((answer, notices)) => {
+                    tx.commit().await.map_err(failed)?;
                     $store.tell(notices);
                     break Ok(answer);
                 }
-                Err(error) if is_conflict(&error) && tries < TRIES => tries += 1,
-                Err(error) => break Err(error),
+                Err(error) => {
+                    // Waited for, so that whoever hears of the error finds nothing locked any more.
+                    // Where it fails, the connection is gone, and the transaction with it.
+                    let _ = tx.rollback().await;
+                    if !is_conflict(&error) || tries == TRIES {
+                        break Err(error);
+                    }
+                    tries += 1;
+                }
             }
         }
     }};
