@@ -215,7 +215,6 @@ impl Asked<'_> {
         lines: &mut [Line],
         slots: usize,
     ) -> Result<()> {
-        let mut spare = 0;
         loop {
             let mut shares = vec![0_usize; lines.len()];
             for line in deal(slots, lines) {
@@ -223,14 +222,13 @@ impl Asked<'_> {
             }
             let short: Vec<(usize, usize)> = (0..lines.len())
                 .filter(|i| !lines[*i].exhausted && lines[*i].claimable.len() < shares[*i])
-                .map(|i| (i, shares[i] + spare))
+                // What cannot be read, or not be claimed, stands in the way: look further behind it.
+                .map(|i| (i, shares[i] + lines[i].left.len() * 2))
                 .collect();
             if short.is_empty() {
                 return Ok(());
             }
             self.read(session, lines, &short).await?;
-            // What cannot be read, or not be claimed, stood in the way: look further behind it.
-            spare = (spare * 2).max(16);
         }
     }
 
