@@ -17,6 +17,18 @@ pub(crate) fn splice(sql: &str, schema: &str) -> String {
     sql.replace(PLACEHOLDER, &format!("{schema}."))
 }
 
+/// A statement for the server: without the comments, of which it would keep a thousand characters for its
+/// administrators and cut the statement off, but with its name.
+fn statement(name: &str, file: &str, schema: &str) -> Arc<str> {
+    let lines = file
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"));
+    let sql = lines.fold(format!("/* {PLACEHOLDER}{name} */"), |sql, line| {
+        sql + "\n" + line
+    });
+    splice(&sql, schema).into()
+}
+
 macro_rules! statements {
     ($($name:ident,)*) => {
         /// Every statement by the name of its file.
@@ -31,10 +43,11 @@ macro_rules! statements {
             pub(crate) fn new(schema: &str, persistent: bool) -> Self {
                 Self {
                     persistent,
-                    $($name: splice(
+                    $($name: statement(
+                        stringify!($name),
                         include_str!(concat!("../queries/", stringify!($name), ".sql")),
                         schema,
-                    ).into(),)*
+                    ),)*
                 }
             }
         }

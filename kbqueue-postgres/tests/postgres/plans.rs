@@ -1,0 +1,165 @@
+//! What calls cost on a table that was filled and never analysed, counted by the server itself.
+
+use kbqueue_core::lifecycle::Lifecycle;
+use kbqueue_core::state::{CrashLimits, Outcome};
+use kbqueue_core::store::{DocumentQuery, Settlement};
+use kbqueue_core::{QueueName, State, Store};
+use kbqueue_postgres::PostgresStore;
+use sqlx::postgres::PgConnection;
+
+use crate::support::{Place, claim, document, soon, stored};
+
+/// Rows read from indexes and tables, and pages looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cost {
+    rows: i64,
+    pages: i64,
+}
+
+/// Fills a place with waiting documents, as no number of enqueues would in the time, and keeps the server
+/// from finding out what it has.
+async fn fill(place: &Place, conn: &mut PgConnection, documents: i32) {
+    for table in ["documents", "details", "deltas", "lines", "queues", "keys"] {
+        let off = format!("alter table kbqueue.{table} set (autovacuum_enabled = off)");
+        sqlx::query(place.sql(&off))
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+    let inserted = sqlx::query(place.sql(
+        "with ids as materialized (
+            select gen_random_uuid() as id, n from generate_series(1, $1) as n
+        ),
+        documents as (
+            insert into kbqueue.documents (
+                id, queue, line, priority, state, due, audience, available_at, version,
+                pages_generation, visible_pages, visible_chunks, lifecycle
+            )
+            select id, 'default', '-', 0, 'queued', 1, '*', n, 1, 1, 1, 1, '{}' from ids
+        ),
+        deltas as (insert into kbqueue.deltas (queue, queued) values ('default', $1))
+        insert into kbqueue.details (
+            id, filename, media_type, sha256, size_bytes, metadata, created_at
+        )
+        select id, 'a.pdf', 'application/pdf', '00', 1, 'null', n from ids",
+    ))
+    .bind(documents)
+    .execute(&mut *conn)
+    .await
+    .unwrap();
+    assert_eq!(inserted.rows_affected(), u64::try_from(documents).unwrap());
+}
+
+/// What the sessions of a store cost in all, once it is closed: a session reports when it ends.
+async fn cost(place: &Place, conn: &mut PgConnection, work: impl AsyncFn(&PostgresStore)) -> Cost {
+    // A new store, so that its plans are made now, for the table as it is.
+    let store = place.store().await;
+    let before = counted(place, conn).await;
+    work(&store).await;
+    store.close().await;
+    let sessions = "select count(*) from pg_stat_activity
+        where query like '%' || $1 || '%' and pid <> pg_backend_pid()";
+    soon(async {
+        loop {
+            let left: i64 = sqlx::query_scalar(sessions)
+                .bind(place.schema())
+                .fetch_one(&mut *conn)
+                .await
+                .unwrap();
+            if left == 0 {
+                return;
+            }
+        }
+    })
+    .await;
+    let after = counted(place, conn).await;
+    let cost = Cost {
+        rows: after.rows - before.rows,
+        pages: after.pages - before.pages,
+    };
+    assert!(
+        cost.rows > 0 && cost.pages > 0,
+        "{cost:?} was counted too early"
+    );
+    cost
+}
+
+async fn counted(place: &Place, conn: &mut PgConnection) -> Cost {
+    let (rows, pages) = sqlx::query_as(
+        "select
+            (select sum(seq_tup_read) from pg_stat_all_tables where schemaname = $1)::bigint
+            + (select sum(idx_tup_read) from pg_stat_all_indexes where schemaname = $1)::bigint,
+            (
+                select sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit + idx_blks_read, 0))
+                from pg_statio_all_tables where schemaname = $1
+            )::bigint",
+    )
+    .bind(place.schema())
+    .fetch_one(conn)
+    .await
+    .unwrap();
+    Cost { rows, pages }
+}
+
+/// A status page, a claim, and all that follows.
+async fn use_it(store: &PostgresStore) {
+    let queue = QueueName::default();
+    store.stats(&queue).await.unwrap();
+    store.documents(DocumentQuery::default()).await.unwrap();
+    for state in [State::Queued, State::Failed] {
+        let query = DocumentQuery::in_state(queue.clone(), state);
+        store.documents(query).await.unwrap();
+    }
+    // More often than PostgreSQL takes to go over to a plan for all parameters.
+    for _ in 0..8 {
+        let held = claim(store, 3).await.documents;
+        assert_eq!(held.len(), 3);
+        store.reap(CrashLimits::default(), 10).await.unwrap();
+        let settlement = |held: &kbqueue_core::Document| Settlement {
+            document: held.id,
+            lease_id: held.lifecycle.lease.as_ref().unwrap().id,
+            outcome: Outcome::Release,
+        };
+        let settlements = held.iter().map(settlement).collect();
+        store.settle(settlements).await.unwrap();
+    }
+    stored(store, document("a.pdf")).await;
+}
+
+/// A claim, a settlement, an enqueue and a status page read as much of many documents as of few, on a
+/// table that the planner knows nothing of.
+#[tokio::test]
+async fn calls_cost_as_much_with_many_documents_as_with_few() {
+    let mut costs = Vec::new();
+    for documents in [1_000, 60_000] {
+        let place = Place::new();
+        place.store().await.close().await;
+        let mut conn = place.connection().await;
+        fill(&place, &mut conn, documents).await;
+        costs.push(cost(&place, &mut conn, use_it).await);
+    }
+    let [few, many] = costs[..] else {
+        unreachable!()
+    };
+    assert!(
+        many.rows <= few.rows + few.rows / 50,
+        "{few:?}, then {many:?}"
+    );
+    // The indexes are a level or two deeper.
+    assert!(many.pages <= few.pages * 2, "{few:?}, then {many:?}");
+}
+
+/// The filling above makes what an enqueue makes.
+#[tokio::test]
+async fn what_was_filled_in_can_be_read() {
+    let place = Place::new();
+    let store = place.store().await;
+    let mut conn = place.connection().await;
+    fill(&place, &mut conn, 2).await;
+    let found = claim(&store, 3).await.documents;
+    assert_eq!(found.len(), 2);
+    let fresh = Lifecycle::new(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(found[0].lifecycle.generation, fresh.generation);
+    let counts = store.stats(&QueueName::default()).await.unwrap().counts;
+    assert_eq!(counts.processing, 2);
+}
