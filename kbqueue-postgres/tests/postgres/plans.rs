@@ -160,6 +160,30 @@ async fn calls_cost_as_much_with_many_documents_as_with_few() {
     assert!(many.pages <= few.pages * 2, "{few:?}, then {many:?}");
 }
 
+/// The same of sessions whose plans were made when there was next to nothing, and that nobody tells of the
+/// rest: nothing was analysed.
+#[tokio::test]
+async fn plans_made_for_an_empty_table_are_good_for_a_full_one() {
+    let mut costs = Vec::new();
+    for documents in [1_000, 60_000] {
+        let place = Place::new();
+        place.store().await.close().await;
+        let mut conn = place.connection().await;
+        let work = async |store: &PostgresStore| {
+            store
+                .enqueue((0..3).map(|_| document("a.pdf")).collect())
+                .await
+                .unwrap();
+            use_it(store).await;
+            fill(&place, documents).await;
+            use_it(store).await;
+        };
+        // The pages that the filling looked at are among these, so only rows are compared.
+        costs.push(cost(&place, &mut conn, work).await.rows);
+    }
+    assert!(costs[1] <= costs[0] * 2, "{costs:?}");
+}
+
 /// The filling above makes what an enqueue makes.
 #[tokio::test]
 async fn what_was_filled_in_can_be_read() {
