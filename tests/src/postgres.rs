@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::server::PATIENCE;
 
-/// Names a server to use instead of starting one: `postgres://USER@HOST:PORT/DATABASE`.
+/// Names a server to use instead of starting one: `postgres://USER@HOST:PORT/DATABASE`, as a superuser. One
+/// for tests alone: what they create there stays.
 const OVERRIDE: &str = "KBQUEUE_TEST_POSTGRES";
 
 /// Stops the server whose directory is `$0`, and removes the directory, as soon as the process that

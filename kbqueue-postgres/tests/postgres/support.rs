@@ -33,9 +33,10 @@ impl Place {
         self.schema.name()
     }
 
-    /// On the server's own clock.
+    /// On the server's own clock. Its sessions are named after the schema.
     pub(crate) fn options(&self) -> PostgresOptions {
-        let options = PostgresOptions::parse(self.schema.url()).unwrap();
+        let url = format!("{}?application_name={}", self.schema.url(), self.schema());
+        let options = PostgresOptions::parse(&url).unwrap();
         options.schema(self.schema()).unwrap().pool_size(4)
     }
 
