@@ -32,14 +32,11 @@
 //! documents. Until pages are read in sandboxed children, hand it documents that you trust, or a
 //! process of its own.
 
-mod document;
+mod child;
 mod error;
 mod extractor;
-mod info;
 mod locate;
 mod options;
-mod raw;
-mod text;
 mod worker;
 
 pub use error::PdfError;

@@ -12,9 +12,9 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::{ExtractError, Properties};
 use tokio::sync::oneshot;
 
-use crate::document::OpenDocument;
+use crate::child::document::OpenDocument;
+use crate::child::raw::Library;
 use crate::error::PdfError;
-use crate::raw::Library;
 
 /// pdfium recurses on nested objects; only what is used takes memory.
 const STACK_BYTES: usize = 16 << 20;

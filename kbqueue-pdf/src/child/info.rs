@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use kbqueue_core::Properties;
 
-use crate::raw::Document;
-use crate::text;
+use super::raw::Document;
+use super::text;
 
 /// Entries of the information dictionary, and what they are called outside.
 const PROPERTIES: [(&str, &str); 8] = [

@@ -9,9 +9,9 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{ExtractError, Properties};
 
-use crate::info::{self, Outline};
-use crate::raw::{Document, Library, OpenFailure, Page, Rect, Source};
-use crate::text::{self, TextBuilder};
+use super::info::{self, Outline};
+use super::raw::{Document, Library, OpenFailure, Page, Rect, Source};
+use super::text::{self, TextBuilder};
 
 const HEADER: &[u8] = b"%PDF-";
 const HEADER_WITHIN_BYTES: u64 = 1024;

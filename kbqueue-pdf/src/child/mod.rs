@@ -1,0 +1,6 @@
+//! What reads one document: pdfium, and what is made of its answers.
+
+pub(crate) mod document;
+mod info;
+pub(crate) mod raw;
+mod text;
