@@ -23,7 +23,7 @@ pub(crate) async fn index(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let queues = state.queues(None);
-    let (stats, processing) = overview(&state, &queues).await?;
+    let (stats, processing) = overview(&*state.store, &queues).await?;
     let mut newest = Vec::new();
     for queue in queues {
         let mut query = DocumentQuery::default();

@@ -215,6 +215,7 @@ async fn a_document_is_shown_field_by_field() {
         "version",
         "repaired",
         "quarantined",
+        "cancel_requested",
         "attempts",
     ];
     let shown: BTreeSet<&str> = document
