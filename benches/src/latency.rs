@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::Arguments;
 use crate::noop;
-use crate::raw::Raw;
+use crate::raw::{Raw, rows};
 use crate::report::{Report, quantile};
 use crate::stores::{Fresh, Kind, new_documents};
 
@@ -89,9 +89,10 @@ async fn measure_raw(kind: Kind) -> Vec<f64> {
     });
     let mut waits_ms = Vec::new();
     for _ in 0..DOCUMENTS {
+        let row = rows(1);
         tokio::time::sleep(GAP).await;
         let began = Instant::now();
-        raw.lock().await.enqueue(1).await;
+        raw.lock().await.enqueue(&row).await;
         wake.notify_one();
         claimed.notified().await;
         waits_ms.push(began.elapsed().as_secs_f64() * 1000.0);
