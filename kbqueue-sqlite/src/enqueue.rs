@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::batch::{Counts, change, json, run_for};
+use crate::batch::{Counts, change, counting, json};
 use crate::codec;
 use crate::error::{failed, malformed};
 
@@ -181,8 +181,9 @@ async fn insert(
             )
         })
         .collect();
-    run_for(conn, include_str!("../queries/enqueue_insert.sql"), &rows).await?;
-    counts.save(conn).await
+    counts
+        .save_with(conn, counting!("enqueue_insert"), &rows)
+        .await
 }
 
 /// Adds to the lines' ready counts, and answers with their ids.
