@@ -30,7 +30,6 @@ macro_rules! counting {
         )
     };
 }
-pub(crate) use counting;
 
 /// One document of the batch.
 #[derive(Debug)]
@@ -273,6 +272,14 @@ impl<'a> Counts<'a> {
         self.ready(held.line, i64::from(ready) - i64::from(held.ready));
     }
 
+    /// What is not zero, in the order of `count_queues.sql`'s parameter.
+    pub(crate) fn queues(&self) -> Vec<(&'a str, [i64; State::ALL.len()])> {
+        let queues = self.queues.iter().map(|(name, by)| (*name, *by));
+        queues
+            .filter(|(_, by)| by.iter().any(|by| *by != 0))
+            .collect()
+    }
+
     /// Writes what is not zero.
     pub(crate) async fn save(self, conn: &mut SqliteConnection) -> Result<()> {
         self.save_with(conn, counting!(), &[(); 0]).await
@@ -288,12 +295,7 @@ impl<'a> Counts<'a> {
         sql: &'static str,
         rows: &[T],
     ) -> Result<()> {
-        let queues: Vec<_> = self
-            .queues
-            .into_iter()
-            .filter(|(_, by)| by.iter().any(|by| *by != 0))
-            .map(|(name, [q, p, c, f, x])| (name, q, p, c, f, x))
-            .collect();
+        let queues = self.queues();
         let lines: Vec<_> = self
             .lines
             .into_iter()
