@@ -112,6 +112,8 @@ impl Raw {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
+            // As ours.
+            .pragma("cache_size", "-16384")
             .connect()
             .await
             .expect("it opens");
