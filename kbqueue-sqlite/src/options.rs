@@ -124,6 +124,8 @@ impl SqliteOptions {
             .pragma("temp_store", "memory")
             // KiB: what one batch writes is found again by the next call, also of wide documents.
             .pragma("cache_size", "-16384")
+            // Pages, 16 MiB: a page that several batches change goes back into the file once.
+            .pragma("wal_autocheckpoint", "4000")
             .busy_timeout(BUSY_TIMEOUT.min(self.patience))
     }
 

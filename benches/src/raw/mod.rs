@@ -114,6 +114,7 @@ impl Raw {
             .synchronous(synchronous)
             // As ours.
             .pragma("cache_size", "-16384")
+            .pragma("wal_autocheckpoint", "4000")
             .connect()
             .await
             .expect("it opens");
