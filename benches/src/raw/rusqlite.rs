@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use super::{CLAIM, COMPLETE, ENQUEUE, TABLE, rows};
+use super::sqlite::{CLAIM, COMPLETE, ENQUEUE, TABLE, rows};
 use crate::stores::Kind;
 
 fn open(kind: Kind) -> (Connection, TempDir) {

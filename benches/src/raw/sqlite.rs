@@ -1,7 +1,4 @@
-//! The raw limit: a table, a partial index, and the barest statements that enqueue, claim under a
-//! lease, and complete rows that stay.
-
-pub(crate) mod rusqlite;
+//! SQLite, through the driver that the store uses.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, SqliteConnection};
@@ -44,8 +41,8 @@ impl Raw {
     pub(crate) async fn new(kind: Kind) -> Self {
         let directory = tempfile::tempdir().expect("there is room");
         let synchronous = match kind {
-            Kind::SqliteFull => SqliteSynchronous::Full,
             Kind::SqliteNormal => SqliteSynchronous::Normal,
+            _ => SqliteSynchronous::Full,
         };
         let mut connection = SqliteConnectOptions::new()
             .filename(directory.path().join("raw.db"))
