@@ -122,6 +122,29 @@ impl Connection {
         .map_err(failed)
     }
 
+    /// Sends `along`, and sets these keys unless one of them is there; `false` where one is. A cluster may
+    /// then have set the others.
+    pub(crate) async fn set_new(&self, entries: &[(String, &str)], along: Cmd) -> Result<bool> {
+        let mut commands = vec![along];
+        match self {
+            Self::Server(_) => {
+                let mut set = redis::cmd("MSETNX");
+                for (key, value) in entries {
+                    set.arg(key).arg(*value);
+                }
+                commands.push(set);
+            }
+            Self::Cluster(_) => commands.extend(entries.iter().map(|(key, value)| {
+                let mut set = redis::cmd("SET");
+                set.arg(key).arg(*value).arg("NX");
+                set
+            })),
+        }
+        let answers: Vec<Value> = self.call_all(&commands).await?;
+        let mut set = answers.iter().skip(1);
+        Ok(set.all(|answer| !matches!(answer, Value::Nil | Value::Int(0))))
+    }
+
     /// What each server says of itself, replicas apart.
     pub(crate) async fn info(&self) -> Result<Vec<InfoDict>> {
         let info = redis::cmd("INFO");
