@@ -45,7 +45,7 @@ struct Arguments {
     /// Documents in a run of `queue`
     #[arg(long, default_value_t = 20_000)]
     documents: usize,
-    /// Documents waiting in the deep run of `depth`; 10000000 takes minutes, and 20 GB in Redis
+    /// Documents waiting in the deep run of `depth`; 10000000 takes many minutes
     #[arg(long, default_value_t = 1_000_000)]
     depth: usize,
     /// Write the figures as JSON, too
