@@ -67,7 +67,7 @@ struct Embedded {
 #[async_trait]
 impl Raw for Embedded {
     async fn enqueue(&mut self, count: usize) {
-        self.raw.lock().await.enqueue(count).await;
+        self.raw.lock().await.enqueue(&sqlite::rows(count)).await;
     }
 
     async fn announce(&mut self) {
