@@ -10,11 +10,14 @@ use sqlx::{AssertSqlSafe, Postgres, Row, Transaction};
 use crate::error::{failed, is_disconnected};
 use crate::sql::{Sql, Statement};
 use crate::store::PostgresStore;
+use crate::wake::Sender;
 
 /// A transaction of ours, or of the host.
 pub(crate) struct Session<'a> {
     pub(crate) conn: &'a mut PgConnection,
     pub(crate) sql: &'a Sql,
+    /// Signs the messages to other processes.
+    pub(crate) sender: &'a Sender,
     /// What statements take for now, instead of the server's time; in tests.
     pub(crate) now: Option<i64>,
 }

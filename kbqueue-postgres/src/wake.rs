@@ -157,8 +157,13 @@ impl Sender {
         if message.len() <= LONGEST_MESSAGE {
             return Some(message);
         }
-        let changes = Vec::new();
-        Some(json(&Message { from, changes }))
+        Some(self.look_again())
+    }
+
+    /// What to tell other processes where it is not known beforehand what changes.
+    pub(crate) fn look_again(&self) -> String {
+        let (from, changes) = (self.me, Vec::new());
+        json(&Message { from, changes })
     }
 
     /// What a message of somebody else says.
