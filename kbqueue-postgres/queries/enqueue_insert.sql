@@ -1,8 +1,10 @@
 -- Takes documents in, in the first state of their lives, where nothing stands in their way.
 -- $1..$13: arrays of id, queue, line, tenant, priority, available_at (null: now), dedupe_key, filename,
 --     media_type, sha256, size_bytes, chunking, metadata. $14: now, in tests. No id and no key twice.
--- $15: channel. $16: what to tell where all were taken in, $17 where only some were.
--- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted.
+-- $15: channel. $16: what to tell where all were taken in, $17 where only some were. $18: whether this statement is
+--     a transaction of its own.
+-- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted. Where nobody
+--     could do so any more, it is an error (22012), and nothing is inserted.
 -- Locking: none but what the unique indexes do. An id or a key that another transaction is about to
 -- insert is waited for; if it commits, ours is not inserted. Keys are taken in their order, so that two
 -- batches do not wait for each other.
@@ -77,9 +79,9 @@ arrived as (
     order by queue, line, priority desc, due_at, id
 )
 select
-    m.id, (m.id in (select id from kept)) is true as kept,
+    m.id, m.kept, 1 / (case when m.kept or not $18 then 1 else 0 end) as undone,
     (
         select pg_notify($15, case when count(*) = cardinality($1) then $16 else $17 end)::text
         from kept having count(*) > 0
     ) as told
-from made as m
+from (select m.id, (m.id in (select id from kept)) is true as kept from made as m offset 0) as m

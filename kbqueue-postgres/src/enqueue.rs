@@ -139,7 +139,8 @@ async fn insert(
         .bind(session.now)
         .bind(session.sender.channel())
         .bind(session.sender.message(&notices))
-        .bind(session.sender.look_again());
+        .bind(session.sender.look_again())
+        .bind(session.alone);
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
     for row in &rows {

@@ -56,6 +56,16 @@ pub(crate) fn is_disconnected(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the connection was lost on the way.
+pub(crate) fn is_lost(error: &StoreError) -> bool {
+    let StoreError::Unavailable { source, .. } = error else {
+        return false;
+    };
+    source
+        .downcast_ref::<sqlx::Error>()
+        .is_some_and(is_disconnected)
+}
+
 /// Whether a lock was waited for in vain.
 pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("55P03")

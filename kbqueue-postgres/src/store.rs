@@ -18,7 +18,7 @@ use kbqueue_core::{
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 
-use crate::error::{failed, is_conflict};
+use crate::error::{failed, is_conflict, is_lost};
 use crate::fronts::{Fronts, Over};
 use crate::options::{Pooler, PostgresOptions, check_schema};
 use crate::session::{Session, begin};
@@ -163,8 +163,29 @@ impl PostgresStore {
         Session {
             conn,
             sql: self.sql(),
+            alone: false,
             sender: &self.inner.wake.sender,
             now: self.now(),
+        }
+    }
+
+    /// Enqueues without the two round trips that a transaction of several statements takes. `None` where
+    /// somebody was in the way, the connection broke, or settings hold for a transaction only: a
+    /// repeated enqueue does no harm.
+    async fn enqueue_at_once(&self, documents: &[NewDocument]) -> Result<Option<Vec<Enqueued>>> {
+        if self.options().pooler == Pooler::Transaction {
+            return Ok(None);
+        }
+        let mut conn = self.pool().acquire().await.map_err(failed)?;
+        let mut session = self.session(&mut conn);
+        session.alone = true;
+        match enqueue::enqueue(&mut session, documents).await {
+            Ok((answers, notices)) => {
+                self.committed(notices).await;
+                Ok(Some(answers))
+            }
+            Err(error) if is_conflict(&error) || is_lost(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -246,6 +267,9 @@ macro_rules! write {
 #[async_trait]
 impl Store for PostgresStore {
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
+        if let Some(answers) = self.enqueue_at_once(&documents).await? {
+            return Ok(answers);
+        }
         write!(self, |session| enqueue::enqueue(session, &documents))
     }
 
