@@ -9,6 +9,13 @@ create table kbqueue.queues (
     paused boolean not null default false
 );
 
+-- Which cluster the numbers of transactions are of that are kept below. Restored elsewhere, they mean
+-- nothing, and everything is counted once.
+create table kbqueue.cluster (
+    system_identifier bigint not null
+);
+insert into kbqueue.cluster select system_identifier from pg_control_system();
+
 -- How many visible documents a queue has in each state: the newest row says how many there were in the
 -- transactions that `seen` sees, `deltas` what changed in the others. Nothing is ever updated: no transaction
 -- waits for another one's counts, however long it is open, and who reads the newest row walks over no old ones.

@@ -29,6 +29,8 @@
 //!   tables and sqlx migrations are not touched. [`PostgresStore::enqueue_in`] takes documents in inside
 //!   the host's own transaction, however long that is open; [`PostgresStore::migrations_sql`] prints the
 //!   SQL for review.
+//! - **Restores.** Tables that come back from a dump in another cluster are counted once, by the first store
+//!   that opens them; see to it that no running program writes to them before that.
 //! - **Wake-ups** by LISTEN and NOTIFY on one connection of their own, one message for each transaction,
 //!   sent by its commit. Where that connection breaks, it is opened again, and subscribers look again.
 //! - **Poolers.** See [`Pooler`] for PgBouncer in transaction mode.

@@ -64,6 +64,7 @@ statements! {
     claim_front,
     claim_next_due,
     claim_promote,
+    cluster,
     configure,
     control_chunking,
     control_document,
