@@ -67,31 +67,55 @@ impl Fronts {
 /// How long arrivals are kept: until no process uses what it knew before them.
 const KEPT: Duration = VALID.saturating_mul(2);
 
-/// Which transactions were over how long ago, by what purges saw: the oldest sight that is of use, and the
-/// newest.
+/// Which transactions were over how long ago, by what purges saw: the sight that is of use, and the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Over(Mutex<[Option<(Instant, String)>; 2]>);
 
 impl Over {
-    /// Transactions before this one were over before [`KEPT`].
-    pub(crate) fn get(&self) -> Option<String> {
+    /// Transactions before this one were over [`KEPT`] before `now`.
+    pub(crate) fn get(&self, now: Instant) -> Option<String> {
         let sights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = sights.iter().flatten().rev();
-        let mut old = old.filter(|(at, _)| at.elapsed() >= KEPT);
+        let mut old = sights
+            .iter()
+            .flatten()
+            .rev()
+            .filter(|(at, _)| now.duration_since(*at) >= KEPT);
         old.next().map(|(_, over)| over.clone())
     }
 
-    /// A purge saw just now that transactions before this one are over.
-    pub(crate) fn note(&self, over: String) {
+    /// A purge saw at `now` that transactions before this one are over.
+    pub(crate) fn note(&self, over: String, now: Instant) {
         let mut sights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [older, newer] = &mut *sights;
-        if older.is_none() {
-            *older = Some((Instant::now(), over));
-        } else if newer.as_ref().is_none_or(|(at, _)| at.elapsed() >= KEPT) {
-            if let Some(seen) = newer.take() {
-                *older = Some(seen);
-            }
-            *newer = Some((Instant::now(), over));
+        let [useful, next] = &mut *sights;
+        // A younger one would only put off the time when the next one is of use.
+        if next
+            .as_ref()
+            .is_none_or(|(at, _)| now.duration_since(*at) >= KEPT)
+        {
+            *useful = next.replace((now, over));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_are_kept_while_anybody_may_go_by_what_was_before_them() {
+        let over = Over::default();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut known = None;
+        for seconds in 0..1000_u32 {
+            let now = start + second * seconds;
+            let oldest = start + (second * seconds).saturating_sub(KEPT);
+            known = over.get(now);
+            let at = known.as_ref().map(|at: &String| at.parse::<u32>().unwrap());
+            assert!(at.is_none_or(|at| start + second * at <= oldest));
+            over.note(seconds.to_string(), now);
+        }
+        let at: u32 = known.unwrap().parse().unwrap();
+        assert!(at > 700, "{at}: it does not stand still");
     }
 }

@@ -1,5 +1,7 @@
 //! Writes of workers and of people: checkpoint, renew, settle, control, reap, purge.
 
+use std::time::Instant;
+
 use kbqueue_core::error::chain;
 use kbqueue_core::state::{CrashLimits, Event, Refusal};
 use kbqueue_core::store::{
@@ -388,9 +390,12 @@ pub(crate) async fn purge(session: &mut Session<'_>, limit: usize, over: &Over) 
     for statement in [&session.sql.purge_totals, &session.sql.purge_turns] {
         session.run(session.sql.query(statement)).await?;
     }
-    let query = session.query(|sql| &sql.purge_arrivals).bind(over.get());
+    let query = session
+        .query(|sql| &sql.purge_arrivals)
+        .bind(over.get(Instant::now()));
     let row = session.one(query).await?;
-    over.note(row.try_get("over").map_err(failed)?);
+    // The time after the look: it has to be true by then.
+    over.note(row.try_get("over").map_err(failed)?, Instant::now());
     Ok((limit - left, Vec::new()))
 }
 
