@@ -1,7 +1,7 @@
 //! kbqueue over HTTP: axum routers to mount in a service of your own.
 //!
 //! [`api`] is what clients talk to, under any prefix: upload, queue status, documents, chunks.
-//! [`process`] starts one batch, [`health`] is for probes, [`index`] is a page for people, and
+//! [`process`] starts one batch, [`health`] is for probes, [`dashboard`] is for people, and
 //! [`router`] has all four at their usual places. Errors are `application/problem+json` (RFC 9457)
 //! under stable type names, those of axum itself included.
 //!
@@ -32,10 +32,10 @@
 //! the file that was under way, and keeps those before it: repeating the request answers with them.
 
 mod auth;
+mod dashboard;
 mod documents;
 mod dto;
 mod fields;
-mod index;
 mod problem;
 mod state;
 mod status;
@@ -43,6 +43,7 @@ mod upload;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
@@ -68,13 +69,17 @@ pub fn health() -> Router {
     Router::new().route("/healthz", get(healthz))
 }
 
-/// `/`: a page that shows how the queue stands.
-pub fn index(state: ApiState) -> Router {
-    finish(index_routes(&state), state)
+/// Pages for people: how the queues stand, live; every document with its chunks and images; uploads
+/// and all that can be done to documents. Everything that a page needs is in this program.
+///
+/// Mount it with [`Router::nest`] under a path of its own. People sign in by pasting one of
+/// [`ApiOptions::tokens`]; with none set, everybody may do everything.
+pub fn dashboard(state: ApiState) -> Router {
+    dashboard::routes(&state).with_state(state)
 }
 
-/// Everything: [`api`] under [`ApiOptions::prefix`], [`process`] under `/api/queue`, [`health`] and
-/// [`index`].
+/// Everything: [`api`] under [`ApiOptions::prefix`], [`process`] under `/api/queue`, [`health`], and
+/// [`dashboard`] under `/dashboard`.
 ///
 /// # Panics
 /// Where the prefix is not empty and does not begin with `/`.
@@ -82,7 +87,9 @@ pub fn router(state: ApiState) -> Router {
     let all = Router::new()
         .nest("/api/queue", process_routes(&state))
         .route("/healthz", get(healthz))
-        .merge(index_routes(&state));
+        .nest("/dashboard", dashboard::routes(&state))
+        .route("/", get(to_dashboard))
+        .route("/dashboard/", get(to_dashboard));
     let all = match state.prefix() {
         "" => all.merge(api_routes(&state)),
         prefix => all.nest(prefix, api_routes(&state)),
@@ -111,12 +118,8 @@ fn process_routes(state: &ApiState) -> Router<ApiState> {
     )
 }
 
-fn index_routes(state: &ApiState) -> Router<ApiState> {
-    allow(
-        Router::new().route("/", get(index::index)),
-        state,
-        Role::Reader,
-    )
+async fn to_dashboard() -> Redirect {
+    Redirect::to("/dashboard")
 }
 
 async fn healthz() -> Json<serde_json::Value> {

@@ -67,6 +67,14 @@ impl Problem {
         )
     }
 
+    /// A form of the dashboard that was not filled in there, or too long ago.
+    pub(crate) fn foreign_form() -> Self {
+        let detail = "this form is not from a page of this dashboard, or the session it was made for \
+                      has ended; load the page again, and repeat what you did";
+        let title = "The form is out of date";
+        Self::new(StatusCode::FORBIDDEN, "foreign-form", title, detail)
+    }
+
     pub(crate) fn no_such_path() -> Self {
         let detail = "no call has this path";
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
