@@ -25,10 +25,16 @@ pub struct Tokens {
 }
 
 /// What somebody may do; each role includes those before it.
+///
+/// With [`ApiOptions::roles_from_host`](crate::ApiOptions::roles_from_host), a layer of the host's puts
+/// one into the extensions of each request that it lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
+pub enum Role {
+    /// To look.
     Reader,
+    /// What a reader may, and to upload and start batches.
     Uploader,
+    /// Everything.
     Admin,
 }
 
@@ -84,29 +90,32 @@ pub(crate) struct Guard {
     pub(crate) role: Role,
 }
 
-/// Lets those through who hold the guard's role.
+/// Lets those through who hold the guard's role, and not more often than they may.
 pub(crate) async fn require(
     State(guard): State<Guard>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    check(&guard.state.options.tokens, guard.role, request.headers())?;
+    let options = &guard.state.options;
+    let role = if options.roles_from_host {
+        let given = request.extensions().get::<Role>().copied();
+        given.ok_or_else(|| Problem::unauthorized("who called is not known"))?
+    } else if options.tokens.any() {
+        let token = bearer(request.headers())
+            .ok_or_else(|| Problem::unauthorized("send a token as: Authorization: Bearer TOKEN"))?;
+        let role = options.tokens.role_of(token);
+        role.ok_or_else(|| Problem::unauthorized("this token is not known here"))?
+    } else {
+        Role::Admin
+    };
+    if role < guard.role {
+        return Err(Problem::forbidden(role, guard.role));
+    }
+    // Each role has one token. A host that knows more of its callers limits them itself.
+    if !options.roles_from_host {
+        guard.state.limiter.take(role)?;
+    }
     Ok(next.run(request).await)
-}
-
-fn check(tokens: &Tokens, needed: Role, headers: &HeaderMap) -> Result<(), Problem> {
-    if !tokens.any() {
-        return Ok(());
-    }
-    let token = bearer(headers)
-        .ok_or_else(|| Problem::unauthorized("send a token as: Authorization: Bearer TOKEN"))?;
-    let role = tokens
-        .role_of(token)
-        .ok_or_else(|| Problem::unauthorized("this token is not known here"))?;
-    if role < needed {
-        return Err(Problem::forbidden(role, needed));
-    }
-    Ok(())
 }
 
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {

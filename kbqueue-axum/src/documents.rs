@@ -1,27 +1,103 @@
-//! A document and its chunks.
+//! Documents: looking at them, and what people do to them.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures::stream;
-use kbqueue_core::error::chain;
-use kbqueue_core::store::OutputQuery;
-use kbqueue_core::{Chunk, Document, DocumentId, QueueName, StoreError};
+use futures::{StreamExt, TryStreamExt, stream};
+use kbqueue_core::store::{Control, DocumentQuery};
+use kbqueue_core::{ChunkOptions, Document, DocumentId, QueueName, StoreError};
+use serde::Deserialize;
+use utoipa::ToSchema;
 
-use crate::dto::{ChunksPage, DocumentBody, PageQuery, QueueQuery};
+use crate::body;
+use crate::dto::{Affected, DocumentBody, DocumentsPage, DocumentsQuery, ProblemBody, QueueQuery};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-const NDJSON: &str = "application/x-ndjson";
-const DEFAULT_LIMIT: u32 = 50;
-const MAX_LIMIT: u32 = 500;
+pub(crate) const DEFAULT_LIMIT: u32 = 50;
+pub(crate) const MAX_LIMIT: u32 = 500;
+const MAX_BULK: usize = 1000;
+/// Documents of a bulk call that are changed at once, so that stores can commit them together.
+const BULK_AT_ONCE: usize = 16;
 
-/// `GET {prefix}/documents/{id}`.
+/// How a document is to be tried again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retry {
+    /// Drop what was extracted before. Default: false.
+    from_scratch: bool,
+}
+
+/// How a document's text is to be cut again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rechunk {
+    /// Characters that a chunk has at least, where its document has them.
+    #[schema(example = 1000)]
+    min_chars: u32,
+    /// Characters that a chunk has at most.
+    #[schema(example = 2000)]
+    max_chars: u32,
+    /// Characters that a chunk repeats of the one before, at most. Default: 0.
+    #[serde(default)]
+    overlap_chars: u32,
+}
+
+/// What to do to many documents.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bulk {
+    #[schema(inline)]
+    action: Action,
+    /// To which. Those that are not there, or whose state forbids it, are passed over.
+    #[schema(value_type = Vec<Uuid>, min_items = 1, max_items = 1000)]
+    ids: Vec<DocumentId>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Retry,
+    Cancel,
+    Delete,
+}
+
+/// List documents
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/documents", tag = "documents", params(DocumentsQuery),
+    responses((status = 200, body = DocumentsPage))
+)]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<DocumentsQuery>, QueryRejection>,
+) -> Result<Json<DocumentsPage>, Problem> {
+    let asked = query?.0;
+    let limit = limit(asked.limit)?;
+    let mut query = DocumentQuery::default();
+    query.queue = Some(asked.queue.unwrap_or_else(|| state.default_queue()));
+    query.state = asked.state.map(Into::into);
+    query.after = asked.after;
+    // One more than asked for tells whether another page follows.
+    query.limit = limit + 1;
+    let mut documents = state.store.documents(query).await?;
+    let more = documents.len() > limit as usize;
+    documents.truncate(limit as usize);
+    let last = documents.last().map(|document| document.id);
+    Ok(Json(DocumentsPage {
+        documents: documents.into_iter().map(Into::into).collect(),
+        next: last.filter(|_| more),
+    }))
+}
+
+/// One document
+#[utoipa::path(
+    get, path = "/documents/{id}", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    responses((status = 200, body = DocumentBody))
+)]
 pub(crate) async fn document(
     State(state): State<ApiState>,
     id: Result<Path<DocumentId>, PathRejection>,
@@ -31,39 +107,159 @@ pub(crate) async fn document(
     Ok(Json(document.into()))
 }
 
-/// `GET {prefix}/documents/{id}/chunks`: one page, or all of them as lines of JSON.
-pub(crate) async fn chunks(
+/// Cancel a document
+///
+/// One that waits is cancelled at once, one that is processing as soon as its worker hears of it.
+#[utoipa::path(
+    post, path = "/documents/{id}/cancel", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    responses(
+        (status = 200, body = DocumentBody),
+        (status = 409, description = "It is in a terminal state", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn cancel(
     State(state): State<ApiState>,
     id: Result<Path<DocumentId>, PathRejection>,
-    query: Result<Query<PageQuery>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let PageQuery {
-        queue,
-        after,
-        limit,
-    } = query?.0;
-    if limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
-        return Err(Problem::invalid(format!(
-            "limit goes from 1 to {MAX_LIMIT}"
-        )));
-    }
-    let document = find(&state, id?.0, queue).await?;
-    let mut query = OutputQuery::new(document.id, limit.unwrap_or(DEFAULT_LIMIT));
-    query.after = after;
-    let response = if accepts_ndjson(&headers) {
-        // Not from one page to the next may a new generation take the place of this one.
-        query.generation = Some(document.lifecycle.visible().chunks);
-        let lines = Body::from_stream(lines(state, query, limit));
-        ([(CONTENT_TYPE, NDJSON), (VARY, "accept")], lines).into_response()
-    } else {
-        let page = Json(page(&state, query).await?);
-        ([(VARY, "accept")], page).into_response()
-    };
-    Ok(response)
+    query: Result<Query<QueueQuery>, QueryRejection>,
+) -> Result<Json<DocumentBody>, Problem> {
+    control(&state, id?.0, query?.0.queue, Control::Cancel).await
 }
 
-async fn find(
+/// Process a document again
+///
+/// From where it stopped, or from scratch.
+#[utoipa::path(
+    post, path = "/documents/{id}/retry", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    request_body = Option<Retry>,
+    responses(
+        (status = 200, body = DocumentBody),
+        (status = 409, description = "It waits or is processing, or another document took its place", content_type = "application/problem+json", body = ProblemBody),
+        (status = 415, description = "The body is not JSON", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    id: Result<Path<DocumentId>, PathRejection>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DocumentBody>, Problem> {
+    let (id, queue) = (id?.0, query?.0.queue);
+    let Retry { from_scratch } = body::json_or_default(&headers, body)?;
+    control(&state, id, queue, Control::Retry { from_scratch }).await
+}
+
+/// Cut a document's text again
+///
+/// Out of its stored pages: nothing is extracted again.
+#[utoipa::path(
+    post, path = "/documents/{id}/rechunk", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    request_body = Rechunk,
+    responses(
+        (status = 200, body = DocumentBody),
+        (status = 409, description = "It is not completed, or another document took its place", content_type = "application/problem+json", body = ProblemBody),
+        (status = 415, description = "The body is not JSON", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn rechunk(
+    State(state): State<ApiState>,
+    id: Result<Path<DocumentId>, PathRejection>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DocumentBody>, Problem> {
+    let (id, queue) = (id?.0, query?.0.queue);
+    let asked: Rechunk = body::json(&headers, body)?;
+    let options = ChunkOptions::new(asked.min_chars, asked.max_chars, asked.overlap_chars)
+        .map_err(|error| Problem::invalid(error.to_string()))?;
+    control(&state, id, queue, Control::Rechunk(options)).await
+}
+
+/// Delete a document
+///
+/// With all that was made of it. Not while it is processing: cancel it first.
+#[utoipa::path(
+    delete, path = "/documents/{id}", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 409, description = "It is processing", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn delete(
+    State(state): State<ApiState>,
+    id: Result<Path<DocumentId>, PathRejection>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(_) = control(&state, id?.0, query?.0.queue, Control::Delete).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Retry, cancel or delete many documents
+#[utoipa::path(
+    post, path = "/documents/bulk", tag = "documents", params(QueueQuery), request_body = Bulk,
+    responses(
+        (status = 200, body = Affected),
+        (status = 415, description = "The body is not JSON", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn bulk(
+    State(state): State<ApiState>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Affected>, Problem> {
+    let queue = query?.0.queue;
+    let Bulk { action, ids } = body::json(&headers, body)?;
+    if !(1..=MAX_BULK).contains(&ids.len()) {
+        return Err(Problem::invalid(format!("ids takes 1 to {MAX_BULK} ids")));
+    }
+    let changed: Vec<u64> = stream::iter(ids)
+        .map(|id| {
+            let (state, queue) = (&state, queue.clone());
+            let control = match action {
+                Action::Retry => Control::Retry {
+                    from_scratch: false,
+                },
+                Action::Cancel => Control::Cancel,
+                Action::Delete => Control::Delete,
+            };
+            async move {
+                if queue.is_some() && state.store.document(id).await?.map(|d| d.queue) != queue {
+                    return Ok(0);
+                }
+                match state.store.control(id, control).await {
+                    Ok(_) => Ok(1),
+                    Err(
+                        StoreError::NotFound(_)
+                        | StoreError::Refused { .. }
+                        | StoreError::Superseded { .. },
+                    ) => Ok(0),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .buffer_unordered(BULK_AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(Json(Affected {
+        affected: changed.iter().sum(),
+    }))
+}
+
+async fn control(
+    state: &ApiState,
+    id: DocumentId,
+    queue: Option<QueueName>,
+    control: Control,
+) -> Result<Json<DocumentBody>, Problem> {
+    if queue.is_some() {
+        find(state, id, queue).await?;
+    }
+    Ok(Json(state.store.control(id, control).await?.into()))
+}
+
+/// A document that has to be there, and in `queue` where that was said.
+pub(crate) async fn find(
     state: &ApiState,
     id: DocumentId,
     queue: Option<QueueName>,
@@ -74,66 +270,13 @@ async fn find(
         .ok_or_else(|| Problem::no_such_document(id))
 }
 
-async fn page(state: &ApiState, mut query: OutputQuery) -> Result<ChunksPage, StoreError> {
-    let limit = query.limit as usize;
-    // One more than asked for tells whether another page follows.
-    query.limit += 1;
-    let mut chunks = state.store.chunks(query).await?;
-    let more = chunks.len() > limit;
-    chunks.truncate(limit);
-    let last = chunks.last().map(|chunk| chunk.ordinal);
-    Ok(ChunksPage {
-        chunks,
-        next: last.filter(|_| more),
-    })
-}
-
-/// The chunks from `query.after` on, one a line, at most `limit`. They are read piece by piece, as
-/// fast as the client takes them. Where reading fails half-way the transfer breaks off, so that the
-/// client can tell.
-fn lines(
-    state: ApiState,
-    query: OutputQuery,
-    limit: Option<u32>,
-) -> impl stream::Stream<Item = Result<Bytes, StoreError>> {
-    let begin = (query.after, limit.unwrap_or(u32::MAX));
-    stream::try_unfold(begin, move |(after, left)| {
-        let mut query = query.clone();
-        query.after = after;
-        query.limit = left.min(MAX_LIMIT);
-        let store = state.store.clone();
-        async move {
-            if query.limit == 0 {
-                return Ok(None);
-            }
-            let chunks = store.chunks(query).await.inspect_err(|error| {
-                tracing::error!(error = chain(error), "could not read on in chunks");
-            })?;
-            let Some(last) = chunks.last().map(|chunk| chunk.ordinal) else {
-                return Ok(None);
-            };
-            let sent = u32::try_from(chunks.len()).unwrap_or(left);
-            let next = (Some(last), left.saturating_sub(sent));
-            Ok(Some((json_lines(&chunks), next)))
-        }
-    })
-}
-
-fn json_lines(chunks: &[Chunk]) -> Bytes {
-    let mut lines = Vec::new();
-    for chunk in chunks {
-        serde_json::to_writer(&mut lines, chunk).expect("plain data is JSON");
-        lines.push(b'\n');
+/// The size of a page.
+pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::invalid(format!(
+            "limit goes from 1 to {MAX_LIMIT}"
+        ))),
     }
-    lines.into()
-}
-
-fn accepts_ndjson(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|media_type| media_type.trim().eq_ignore_ascii_case(NDJSON))
 }

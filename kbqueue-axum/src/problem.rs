@@ -5,7 +5,9 @@ use axum::extract::OriginalUri;
 use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Request};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +18,7 @@ use crate::auth::Role;
 use crate::dto::{FileAnswer, ProblemBody};
 
 /// How long clients are asked to wait for a store that is away.
-const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why a call, or one file of it, was refused.
 #[derive(Debug, Clone)]
@@ -26,6 +28,10 @@ pub(crate) struct Problem {
     name: &'static str,
     title: &'static str,
     detail: String,
+    /// In how many seconds another try may help.
+    retry_after: Option<u64>,
+    /// `Content-Range` of a file that has no such part.
+    whole_size: Option<u64>,
     /// What became of an upload's files.
     documents: Vec<FileAnswer>,
 }
@@ -42,6 +48,8 @@ impl Problem {
             name,
             title,
             detail: detail.into(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
+            whole_size: None,
             documents: Vec::new(),
         }
     }
@@ -105,6 +113,52 @@ impl Problem {
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
         let title = "Too large";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", title, detail)
+    }
+
+    pub(crate) fn no_such_image(id: DocumentId, ordinal: u32) -> Self {
+        let detail = format!("document {id} has no such image {ordinal}");
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub(crate) fn no_such_range(size_bytes: u64) -> Self {
+        let detail = format!("the file has {size_bytes} bytes");
+        let title = "The file has no such part";
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        let mut problem = Self::new(status, "range-not-satisfiable", title, detail);
+        problem.whole_size = Some(size_bytes);
+        problem
+    }
+
+    pub(crate) fn too_many_requests(retry_after: u64) -> Self {
+        let detail = format!("this token has used up its requests; try again in {retry_after} s");
+        let title = "Too many requests";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut problem = Self::new(status, "too-many-requests", title, detail);
+        problem.retry_after = Some(retry_after);
+        problem
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        let detail = "the request came too slowly, and nothing of the file under way was kept";
+        let title = "The request did not come";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", title, detail)
+    }
+
+    pub(crate) fn stopping() -> Self {
+        let title = "The server is stopping";
+        let detail = "this server takes no more of these; repeat the request";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", title, detail)
+    }
+
+    pub(crate) fn not_json() -> Self {
+        let title = "The content type is not supported";
+        let detail = "send JSON as Content-Type: application/json";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-content-type",
+            title,
+            detail,
+        )
     }
 
     pub(crate) fn not_multipart() -> Self {
@@ -178,6 +232,25 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
     }
 
+    /// The problem of an answer that only has a status.
+    fn of_bare(response: &Response) -> Option<Self> {
+        match response.status() {
+            StatusCode::REQUEST_TIMEOUT => Some(Self::too_slow()),
+            StatusCode::PAYLOAD_TOO_LARGE => Some(Self::too_large("the request is too large")),
+            StatusCode::SERVICE_UNAVAILABLE => Some(Self::unavailable()),
+            status if status.is_server_error() => Some(Self::internal()),
+            status if status.is_client_error() => {
+                let reason = status
+                    .canonical_reason()
+                    .unwrap_or("the request was refused");
+                let mut problem = Self::malformed(reason.to_lowercase());
+                problem.status = status;
+                Some(problem)
+            }
+            _ => None,
+        }
+    }
+
     /// Says along with the problem what became of each file.
     pub(crate) fn with_documents(mut self, documents: Vec<FileAnswer>) -> Self {
         self.documents = documents;
@@ -203,18 +276,17 @@ impl Problem {
     fn response(&self, instance: Option<String>) -> Response {
         let mut response = (self.status, Json(self.body(instance))).into_response();
         let headers = response.headers_mut();
-        let set = [
-            (CONTENT_TYPE, Some("application/problem+json")),
-            (WWW_AUTHENTICATE, self.challenge()),
-            (
-                RETRY_AFTER,
-                (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
-            ),
-        ];
-        for (name, value) in set {
-            if let Some(value) = value {
-                headers.insert(name, HeaderValue::from_static(value));
-            }
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, json);
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(size) = self.whole_size {
+            let range = HeaderValue::from_str(&format!("bytes */{size}"));
+            headers.insert(CONTENT_RANGE, range.expect("digits are fine"));
         }
         response
     }
@@ -237,26 +309,26 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Adds to each problem the path that was called, which handlers below do not know whole.
+/// Adds to each problem the path that was called, which handlers below do not know whole, and makes one
+/// of each refusal that comes from a layer instead of a handler.
 pub(crate) async fn name_instance(request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let uri = match OriginalUri::from_request_parts(&mut parts, &()).await {
         Ok(OriginalUri(uri)) => uri,
     };
     let mut response = next.run(Request::from_parts(parts, body)).await;
-    match response.extensions_mut().remove::<Problem>() {
-        Some(problem) => {
-            let mut named = problem.response(Some(uri.path().to_owned()));
-            // Such as Allow, which axum adds.
-            for (name, value) in response.headers() {
-                if !named.headers().contains_key(name) && name != "content-length" {
-                    named.headers_mut().append(name, value.clone());
-                }
-            }
-            named
+    let problem = response.extensions_mut().remove::<Problem>();
+    let Some(problem) = problem.or_else(|| Problem::of_bare(&response)) else {
+        return response;
+    };
+    let mut named = problem.response(Some(uri.path().to_owned()));
+    // Such as Allow, which axum adds.
+    for (name, value) in response.headers() {
+        if !named.headers().contains_key(name) && *name != CONTENT_LENGTH {
+            named.headers_mut().append(name, value.clone());
         }
-        None => response,
     }
+    named
 }
 
 impl From<StoreError> for Problem {

@@ -1,10 +1,15 @@
 //! What the routers need.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kbqueue_core::{BlobStore, Processor, ProcessorOptions, QueueName, Store};
 
 use crate::auth::Tokens;
+use crate::events::Hub;
+use crate::limiter::Limiter;
+use crate::metrics::Metrics;
 
 /// What the routers need. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -13,6 +18,9 @@ pub struct ApiState {
     pub(crate) blobs: BlobStore,
     pub(crate) options: Arc<ApiOptions>,
     pub(crate) processor: Option<Processor>,
+    pub(crate) events: Hub,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How the routers work. Defaults stand at each field.
@@ -24,8 +32,23 @@ pub struct ApiOptions {
     pub prefix: String,
     /// Who may do what. Default: no tokens, everybody may do everything.
     pub tokens: Tokens,
+    /// Roles come from a layer of the host's, as a [`Role`](crate::Role) in each request's extensions, and
+    /// tokens are not looked at. Who comes without one is refused. Default: false.
+    pub roles_from_host: bool,
+    /// How many requests each token may make a minute; the others answer 429. Default: no limit.
+    pub requests_per_minute: Option<NonZeroU32>,
     /// The largest file taken. Default: 1 GiB.
     pub max_upload_bytes: u64,
+    /// The largest upload taken, all of its files together. Default: 4 GiB.
+    pub max_request_bytes: u64,
+    /// The most files taken in one upload. Default: 1,000.
+    pub max_files: usize,
+    /// How long an upload may go without bringing anything before it is given up. Over its whole length it
+    /// has to bring 1 KiB a second. Default: 30 s.
+    pub upload_patience: Duration,
+    /// Whether a file whose content is there already (of the same tenant, with the same settings) answers
+    /// with the document that has it. Default: true.
+    pub dedupe_content: bool,
     /// What queue status shows as `processor_config`, and the queues: the first one takes uploads that
     /// name none, and status covers them all. [`ApiState::with_processor`] sets it.
     pub processing: ProcessorOptions,
@@ -36,7 +59,13 @@ impl Default for ApiOptions {
         Self {
             prefix: "/api/medical/knowledge".to_owned(),
             tokens: Tokens::default(),
+            roles_from_host: false,
+            requests_per_minute: None,
             max_upload_bytes: 1 << 30,
+            max_request_bytes: 4 << 30,
+            max_files: 1000,
+            upload_patience: Duration::from_secs(30),
+            dedupe_content: true,
             processing: ProcessorOptions::default(),
         }
     }
@@ -46,10 +75,14 @@ impl ApiState {
     /// A service that takes documents in and shows them; others process them.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, blobs: BlobStore, options: ApiOptions) -> Self {
+        let options = Arc::new(options);
         Self {
+            events: Hub::new(store.clone(), options.clone()),
+            limiter: Arc::new(Limiter::new(options.requests_per_minute)),
+            metrics: Arc::default(),
             store,
             blobs,
-            options: Arc::new(options),
+            options,
             processor: None,
         }
     }
@@ -60,8 +93,15 @@ impl ApiState {
     pub fn with_processor(mut self, processor: Processor) -> Self {
         let options = Arc::make_mut(&mut self.options);
         options.processing = processor.options().clone();
+        self.events = Hub::new(self.store.clone(), self.options.clone());
         self.processor = Some(processor);
         self
+    }
+
+    /// Ends all event streams, and begins no more: without it a server that waits for open connections to
+    /// end would wait for ever.
+    pub fn end_events(&self) {
+        self.events.close();
     }
 
     /// Where the API is, to be put before its paths.

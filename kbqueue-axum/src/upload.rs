@@ -1,15 +1,22 @@
 //! Taking files in.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
+use axum::extract::multipart::{Field, MultipartRejection};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Multipart, Query, State};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::CONTENT_LENGTH;
+use bytes::Bytes;
 use kbqueue_core::document::clean_filename;
 use kbqueue_core::{BlobError, BlobRef, Dedupe, NewDocument, QueueName, StoreExt};
+use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
 
-use crate::dto::{FileAnswer, QueueQuery, UploadAnswer, now};
+use crate::body;
+use crate::dto::{FileAnswer, ProblemBody, QueueQuery, UploadAnswer, now};
 use crate::fields::Settings;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -19,7 +26,49 @@ const SNIFFED_BYTES: usize = 1024;
 const PDF_MARK: &[u8] = b"%PDF-";
 const MAX_KEY_BYTES: usize = 255;
 
-/// `POST {prefix}/upload`. Each file is enqueued when it is whole, and answers for itself.
+/// Slower than this, over all, is no upload but a way to hold a connection.
+const MIN_BYTES_PER_SECOND: u64 = 1024;
+
+/// An upload's form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form, which is read as a stream")]
+pub(crate) struct UploadForm {
+    /// Whose the files are; form fields go before the files.
+    #[schema(
+        max_length = 255,
+        min_length = 1,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"
+    )]
+    tenant: Option<String>,
+    /// Higher is processed first, within a tenant. Default: 0.
+    priority: Option<i16>,
+    /// The caller's own data, as JSON.
+    #[schema(example = r#"{"source":"intake"}"#)]
+    metadata: Option<String>,
+    /// Not processed before.
+    available_at: Option<jiff::Timestamp>,
+    /// One or more PDFs.
+    #[schema(content_media_type = "application/pdf", value_type = Vec<String>, format = Binary)]
+    files: Vec<Vec<u8>>,
+}
+
+/// Upload documents
+///
+/// Answers at once; they are processed behind. Each file is taken when it is whole, and answers for
+/// itself: with a document, or with an error where at least one other was taken.
+#[utoipa::path(
+    post, path = "/upload", tag = "documents",
+    params(
+        QueueQuery,
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+         description = "An upload that is repeated under its key answers with the documents of the first"),
+    ),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = UploadAnswer),
+        (status = 415, description = "No file is a PDF, or the body is no form", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
 pub(crate) async fn upload(
     State(state): State<ApiState>,
     query: Result<Query<QueueQuery>, QueryRejection>,
@@ -28,6 +77,7 @@ pub(crate) async fn upload(
 ) -> Result<Json<UploadAnswer>, Problem> {
     let queue = query?.0.queue.unwrap_or_else(|| state.default_queue());
     let key = idempotency_key(&headers)?;
+    check_length(&headers, state.options.max_request_bytes)?;
     let multipart = multipart.map_err(|rejection| {
         if is_multipart(&headers) {
             Problem::malformed(rejection.body_text())
@@ -42,6 +92,8 @@ pub(crate) async fn upload(
         settings: Settings::default(),
         documents: Vec::new(),
         refused: Vec::new(),
+        began: Instant::now(),
+        received: 0,
     };
     match taking.take_all(multipart).await {
         Ok(()) => taking.answer(),
@@ -58,6 +110,9 @@ struct Taking {
     settings: Settings,
     documents: Vec<FileAnswer>,
     refused: Vec<Problem>,
+    began: Instant,
+    /// Bytes of files so far.
+    received: u64,
 }
 
 /// Why a file is not taken.
@@ -70,17 +125,49 @@ enum Fault {
 
 impl Taking {
     async fn take_all(&mut self, mut multipart: Multipart) -> Result<(), Problem> {
-        while let Some(field) = multipart.next_field().await? {
+        while let Some(field) = self.in_time(multipart.next_field()).await? {
             if field.name() == Some("files") {
+                let limit = self.state.options.max_files;
+                if self.documents.len() >= limit {
+                    let detail = format!("an upload has at most {limit} files");
+                    return Err(Problem::too_large(detail));
+                }
                 self.take_file(field).await?;
             } else if self.documents.is_empty() {
-                self.settings.take(field).await?;
+                let mut settings = std::mem::take(&mut self.settings);
+                self.in_time(settings.take(field)).await?;
+                self.settings = settings;
             } else {
                 let detail = "form fields go before the files they are for";
                 return Err(Problem::invalid(detail));
             }
         }
         Ok(())
+    }
+
+    /// Waits for the next piece of the request, as long as its sender may take.
+    async fn in_time<T, E: Into<Problem>>(
+        &self,
+        piece: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem> {
+        let patience = self.state.options.upload_patience;
+        let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
+        let left = (patience + earned).saturating_sub(self.began.elapsed());
+        match timeout(left.min(patience), piece).await {
+            Ok(piece) => piece.map_err(Into::into),
+            Err(_) => Err(Problem::too_slow()),
+        }
+    }
+
+    /// The next piece of a file.
+    async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, Fault> {
+        let chunk = self.in_time(field.chunk()).await.map_err(Fault::Request)?;
+        self.received += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let limit = self.state.options.max_request_bytes;
+        if self.received > limit {
+            return Err(Fault::Request(request_too_large(limit)));
+        }
+        Ok(chunk)
     }
 
     /// # Errors
@@ -92,9 +179,19 @@ impl Taking {
             Err(fault) => Err(fault),
         };
         match taken {
-            Ok(taken) => self.documents.push(taken),
+            Ok(taken) => {
+                self.state
+                    .metrics
+                    .files_taken
+                    .fetch_add(1, Ordering::Relaxed);
+                self.documents.push(taken);
+            }
             Err(Fault::Request(problem)) => return Err(problem),
             Err(Fault::File(problem)) => {
+                self.state
+                    .metrics
+                    .files_refused
+                    .fetch_add(1, Ordering::Relaxed);
                 self.documents.push(FileAnswer::Refused {
                     filename,
                     error: Box::new(problem.body(None)),
@@ -106,10 +203,10 @@ impl Taking {
     }
 
     /// Streams the file into the blob store. What is refused, or breaks off, leaves nothing there.
-    async fn receive(&self, field: &mut Field<'_>) -> Result<BlobRef, Fault> {
+    async fn receive(&mut self, field: &mut Field<'_>) -> Result<BlobRef, Fault> {
         let mut head = Vec::new();
         while head.len() < SNIFFED_BYTES {
-            match field.chunk().await? {
+            match self.chunk(field).await? {
                 Some(bytes) => head.extend_from_slice(&bytes),
                 None => break,
             }
@@ -128,11 +225,14 @@ impl Taking {
         let mut upload = self.state.blobs.upload().await?;
         upload.write(&head).await?;
         drop(head);
-        while let Some(bytes) = field.chunk().await? {
+        while let Some(bytes) = self.chunk(field).await? {
             self.check_size(upload.size_bytes() + bytes.len() as u64)?;
             upload.write(&bytes).await?;
         }
-        Ok(upload.finish().await?)
+        let blob = upload.finish().await?;
+        let bytes = &self.state.metrics.upload_bytes;
+        bytes.fetch_add(blob.size_bytes, Ordering::Relaxed);
+        Ok(blob)
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<(), Fault> {
@@ -153,6 +253,8 @@ impl Taking {
         if let Some(key) = &self.key {
             // The files of one request share its key, and are told apart by their place in it.
             document.dedupe = Dedupe::Key(format!("{key}/{}", self.documents.len()));
+        } else if !self.state.options.dedupe_content {
+            document.dedupe = Dedupe::Off;
         }
         let sha256 = document.blob.sha256.clone();
         let store = &self.state.store;
@@ -173,7 +275,7 @@ impl Taking {
         Ok(FileAnswer::Taken {
             document_id: enqueued.id,
             filename: filename.to_owned(),
-            status: enqueued.state,
+            status: enqueued.state.into(),
             chunks,
             created: enqueued.created,
         })
@@ -198,12 +300,6 @@ impl Taking {
     }
 }
 
-impl From<MultipartError> for Fault {
-    fn from(error: MultipartError) -> Self {
-        Self::Request(error.into())
-    }
-}
-
 impl From<BlobError> for Fault {
     fn from(error: BlobError) -> Self {
         Self::File(error.into())
@@ -223,9 +319,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(CONTENT_TYPE)
+    let name = body::media_type(headers);
+    name.is_some_and(|name| name.eq_ignore_ascii_case("multipart/form-data"))
+}
+
+/// Refuses at once what says itself that it is too large.
+fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+    let length = headers
+        .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next());
-    media_type.is_some_and(|value| value.trim().eq_ignore_ascii_case("multipart/form-data"))
+    let length: Option<u64> = length.and_then(|text| text.parse().ok());
+    match length {
+        Some(length) if length > limit => Err(request_too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+fn request_too_large(limit: u64) -> Problem {
+    Problem::too_large(format!(
+        "the upload is larger than {limit} bytes, the most taken here"
+    ))
 }

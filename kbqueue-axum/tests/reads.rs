@@ -11,7 +11,7 @@ use kbqueue_axum::ApiOptions;
 use kbqueue_core::store::{ClaimRequest, RenewRequest, Worker, WorkerId};
 use kbqueue_core::{DocumentId, QueueName};
 use serde_json::{Value, json};
-use support::{Form, PREFIX, PROCESS, STATUS, Service, request};
+use support::{PREFIX, PROCESS, STATUS, Service, request};
 
 /// Every key in it, as a path.
 fn paths(value: &Value) -> BTreeSet<String> {
@@ -215,6 +215,7 @@ async fn a_document_is_shown_field_by_field() {
         "version",
         "repaired",
         "quarantined",
+        "cancel_requested",
         "attempts",
     ];
     let shown: BTreeSet<&str> = document

@@ -16,7 +16,7 @@ use crate::auth::Role;
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::status::overview;
+use crate::status::standing;
 
 /// Documents that one form changes, at most: what is left is said, and can be asked for again.
 const BULK: u32 = 1000;
@@ -229,7 +229,7 @@ async fn confirm(
     action: String,
 ) -> Result<Response, Problem> {
     const SHOWN: usize = 20;
-    let (stats, _) = overview(state, &state.queues(None)).await?;
+    let stats = standing(&*state.store, &state.queues(None)).await?;
     let (more, now) = (ids.len().saturating_sub(SHOWN), now());
     let mut cards = Vec::new();
     for id in ids.iter().take(SHOWN) {

@@ -13,7 +13,7 @@ use super::view::{Card, Moment, lasted};
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::status::overview;
+use crate::status::standing;
 
 /// One thing that happened.
 struct Step {
@@ -63,7 +63,7 @@ pub(crate) async fn page(
 pub(crate) async fn find(state: &ApiState, id: DocumentId) -> Result<(Card, QueueStats), Problem> {
     let document = state.store.document(id).await?;
     let document = document.ok_or_else(|| Problem::no_such_document(id))?;
-    let (stats, _) = overview(state, &state.queues(None)).await?;
+    let stats = standing(&*state.store, &state.queues(None)).await?;
     Ok((Card::new(document, now()), stats))
 }
 

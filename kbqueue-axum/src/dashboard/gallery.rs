@@ -17,7 +17,7 @@ use super::view::Card;
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::status::overview;
+use crate::status::standing;
 
 /// Documents looked at for one page, and those shown on it: most have no images, and a page is not to
 /// take longer for that.
@@ -67,7 +67,7 @@ pub(crate) async fn page(
         (None, "") => None,
         (None, day) => Some(first_after(day)?),
     };
-    let (stats, _) = overview(&state, &queues).await?;
+    let stats = standing(&*state.store, &queues).await?;
     let documents = newest(&state, &queues, None, after, LOOKED_AT).await?;
     let looked_at = documents.len();
     let mut seen = 0;

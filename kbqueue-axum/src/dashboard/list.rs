@@ -13,7 +13,7 @@ use super::{encoded, render};
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::status::overview;
+use crate::status::standing;
 
 const PAGE: u32 = 50;
 
@@ -68,7 +68,7 @@ pub(crate) async fn page(
         }
     };
     let queues = state.queues(asked.clone());
-    let (stats, _) = overview(&state, &queues).await?;
+    let stats = standing(&*state.store, &queues).await?;
     let mut documents = newest(&state, &queues, wanted, query.after, PAGE + 1).await?;
     let more = documents.len() > PAGE as usize;
     documents.truncate(PAGE as usize);

@@ -6,11 +6,15 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
-use kbqueue_core::{DocumentId, Notice, QueueName, Subscription};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, SelectAll, StreamExt};
+use kbqueue_core::{DocumentId, QueueName};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
 
+use crate::events::Scope;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -18,50 +22,54 @@ use crate::state::ApiState;
 const PACE: Duration = Duration::from_millis(150);
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// Which changes to hear of.
-#[derive(Debug, Clone, Deserialize)]
+/// Which changes to hear of. Without either, those of all queues.
+#[derive(Debug, Deserialize)]
 pub(crate) struct LiveQuery {
     document: Option<DocumentId>,
     queue: Option<QueueName>,
 }
 
-/// `GET /live`: a hint for each change, the first one at once.
+/// Something changed; what, the page will show.
+type Changes = SelectAll<BoxStream<'static, ()>>;
+
+/// `GET /live`: a hint at once, and one for each change. It ends with the events it is made of.
 pub(crate) async fn live(
     State(state): State<ApiState>,
     Query(query): Query<LiveQuery>,
 ) -> Result<Response, Problem> {
-    let subscription = state.store.subscribe().await?;
-    let hints = stream::unfold(
-        (subscription, query, Instant::now()),
-        |(mut subscription, query, not_before)| async move {
-            while !concerns(&query, &subscription.next().await) {}
-            drain_until(&mut subscription, not_before).await;
-            let hint: Result<Event, Infallible> = Ok(Event::default().data("changed"));
-            Some((hint, (subscription, query, Instant::now() + PACE)))
+    let scopes = match query.document {
+        Some(id) => vec![Scope::Document(id)],
+        None => {
+            let queues = state.queues(query.queue).into_iter();
+            queues.map(Scope::Queue).collect()
+        }
+    };
+    let mut changes = Changes::new();
+    for scope in scopes {
+        let joined = state.events.join(scope).await?;
+        changes.push(heard(joined.updates).boxed());
+    }
+    let later = stream::unfold(
+        (changes, Instant::now()),
+        |(mut changes, not_before)| async move {
+            changes.next().await?;
+            // What else happens meanwhile is covered by the same hint.
+            while let Ok(Some(())) = timeout_at(not_before, changes.next()).await {}
+            Some(((), (changes, Instant::now() + PACE)))
         },
     );
+    let hints = stream::once(async {}).chain(later);
+    let hints = hints.map(|()| Ok::<_, Infallible>(Event::default().data("changed")));
     let alive = KeepAlive::new().interval(ALIVE);
     Ok(Sse::new(hints).keep_alive(alive).into_response())
 }
 
-/// What happens meanwhile is covered by the hint that follows.
-async fn drain_until(subscription: &mut Subscription, until: Instant) {
-    while Instant::now() < until {
-        if timeout_at(until, subscription.next()).await.is_err() {
-            return;
+fn heard(updates: Receiver<Bytes>) -> impl futures::Stream<Item = ()> + Send + 'static {
+    stream::unfold(updates, |mut updates| async move {
+        match updates.recv().await {
+            // Whoever missed something has all the more reason to look again.
+            Ok(_) | Err(RecvError::Lagged(_)) => Some(((), updates)),
+            Err(RecvError::Closed) => None,
         }
-    }
-    sleep_until(until).await;
-}
-
-fn concerns(query: &LiveQuery, notice: &Notice) -> bool {
-    let of_queue = |queue: &QueueName| query.queue.as_ref().is_none_or(|wanted| wanted == queue);
-    match notice {
-        Notice::Document(change) => {
-            of_queue(&change.queue) && query.document.is_none_or(|wanted| wanted == change.id)
-        }
-        Notice::Queue(queue) => of_queue(queue),
-        // A kind of notice that this crate does not know yet may concern any page.
-        _ => true,
-    }
+    })
 }

@@ -84,17 +84,21 @@ async fn enter(State(state): State<ApiState>, request: Request, next: Next) -> R
     };
     let headers = parts.headers.clone();
     let path = parts.uri.path().to_owned();
-    let (visitor, remember) = match Visitor::of(&state.options.tokens, &headers, now()) {
-        Some(visitor) => (Some(visitor), None),
-        None if state.options.tokens.any() => (None, None),
-        None => {
-            let (visitor, set) = Visitor::anybody(&headers);
-            (Some(visitor), Some(set))
+    let options = &state.options;
+    let (visitor, remember) = if options.roles_from_host {
+        match parts.extensions.get::<Role>() {
+            Some(role) => Some(Visitor::known(*role, &headers)).unzip(),
+            None => (None, None),
         }
+    } else if options.tokens.any() {
+        (Visitor::of(&options.tokens, &headers, now()), None)
+    } else {
+        Some(Visitor::known(Role::Admin, &headers)).unzip()
     };
+    let remember = remember.flatten();
     let open = path == "/login" || path.starts_with("/assets/");
     let problem = if visitor.is_none() && !open {
-        if parts.method == Method::GET && path != "/live" {
+        if parts.method == Method::GET && path != "/live" && !options.roles_from_host {
             let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             return sealed(see_other(&base, &format!("/login?next={}", encoded(next))));
         }

@@ -1,22 +1,21 @@
 //! What came out of a document, and the document itself.
 
 use askama::Template;
-use axum::body::Body;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderValue;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
 use kbqueue_core::store::OutputQuery;
-use kbqueue_core::{BlobRef, Chunk, DocumentId, Image};
+use kbqueue_core::{Chunk, DocumentId, Image};
 use serde::Deserialize;
 
 use super::document::find;
 use super::render;
 use super::shell::{Around, Shell};
 use super::view::{Card, size};
+use crate::dto::QueueQuery;
+use crate::files::{self, ImageQuery};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -132,33 +131,24 @@ pub(crate) async fn image(
     }))
 }
 
-/// `GET /documents/{id}/images/{ordinal}/full` and `…/thumbnail`.
+/// `GET /documents/{id}/images/{ordinal}/full` and `…/thumbnail`, which is the image itself where there
+/// is no smaller one.
 pub(crate) async fn image_bytes(
-    State(state): State<ApiState>,
+    state: State<ApiState>,
     path: Result<Path<(DocumentId, u32, String)>, PathRejection>,
+    query: Result<Query<ImageQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path((id, ordinal, which)) = path?;
     let (image, _) = find_image(&state, id, ordinal).await?;
-    let blob = match which.as_str() {
-        "full" => &image.blob,
-        "thumbnail" => image.thumbnail.as_ref().unwrap_or(&image.blob),
-        _ => return Err(Problem::no_such_path()),
-    };
-    // Only what browsers show as a picture, whatever a document claims its bytes to be.
-    let known = [
-        "image/png",
-        "image/jpeg",
-        "image/webp",
-        "image/gif",
-        "image/avif",
-    ];
-    let media_type = known.into_iter().find(|one| *one == image.media_type);
-    let media_type = media_type.unwrap_or("application/octet-stream");
-    let mut response = file(&state, blob, media_type).await?;
-    let headers = response.headers_mut();
-    let forever = HeaderValue::from_static("private, max-age=86400");
-    headers.insert(CACHE_CONTROL, forever);
-    Ok(response)
+    let path = Ok(Path((id, ordinal)));
+    match which.as_str() {
+        "thumbnail" if image.thumbnail.is_some() => {
+            files::thumbnail(state, path, query, headers).await
+        }
+        "thumbnail" | "full" => files::image(state, path, query, headers).await,
+        _ => Err(Problem::no_such_path()),
+    }
 }
 
 #[derive(Template)]
@@ -191,18 +181,16 @@ pub(crate) async fn pdf(
     }))
 }
 
-/// `GET /documents/{id}/source`: the bytes that were uploaded, to be shown in a frame of ours.
+/// `GET /documents/{id}/source`: the file, to be shown in a frame of ours.
 pub(crate) async fn source(
-    State(state): State<ApiState>,
+    state: State<ApiState>,
     id: Result<Path<DocumentId>, PathRejection>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = id?.0;
-    let document = state.store.document(id).await?;
-    let document = document.ok_or_else(|| Problem::no_such_document(id))?;
-    let mut response = file(&state, &document.blob, "application/pdf").await?;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
-    headers.insert(
+    let mut response = files::source(state, id, query, headers).await?;
+    // Browsers show no PDF in a sandbox.
+    response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
             "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
@@ -221,19 +209,6 @@ async fn find_image(
     let mut images = state.store.images(wanted).await?.into_iter();
     match images.next() {
         Some(image) if image.ordinal == ordinal => Ok((image, images.next().map(|i| i.ordinal))),
-        _ => Err(Problem::no_such_path()),
+        _ => Err(Problem::no_such_image(id, ordinal)),
     }
-}
-
-async fn file(
-    state: &ApiState,
-    blob: &BlobRef,
-    media_type: &'static str,
-) -> Result<Response, Problem> {
-    use std::io::Read;
-    let mut file = state.blobs.open(blob).await?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
-        .map_err(|error| Problem::from(kbqueue_core::BlobError::from(error)))?;
-    Ok(([(CONTENT_TYPE, media_type)], Body::from(bytes)).into_response())
 }

@@ -59,7 +59,7 @@ pub(crate) async fn page(
     Query(query): Query<OverviewQuery>,
 ) -> Result<Response, Problem> {
     let queues = state.queues(query.queue.clone());
-    let (stats, mut processing) = overview(&state, &queues).await?;
+    let (stats, mut processing) = overview(&*state.store, &queues).await?;
     let failures = newest(
         &state,
         &queues,

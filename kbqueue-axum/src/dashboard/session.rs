@@ -26,14 +26,10 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// The visitor that a request's cookie or bearer token stands for; with no tokens configured,
-    /// anybody. `None` where a token has to be pasted first.
+    /// The visitor that a request's cookie or bearer token stands for. `None` where a token has to be
+    /// pasted first.
     pub(crate) fn of(tokens: &Tokens, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
         let given = cookie(headers, COOKIE_NAME);
-        if !tokens.any() {
-            let secret = given.filter(|value| is_nonce(value))?.to_owned();
-            return Some(Self::with(Role::Admin, false, secret));
-        }
         if let Some(role) = bearer(headers).and_then(|token| tokens.role_of(token)) {
             return Some(Self::with(role, false, nonce()));
         }
@@ -42,11 +38,15 @@ impl Visitor {
         Some(Self::with(role, true, session.to_owned()))
     }
 
-    /// Somebody new on a server without tokens, and the cookie that remembers their forms' secret.
-    pub(crate) fn anybody(headers: &HeaderMap) -> (Self, String) {
+    /// Somebody whose role does not depend on a token, and the cookie that remembers their forms' secret
+    /// where this browser has none yet.
+    pub(crate) fn known(role: Role, headers: &HeaderMap) -> (Self, Option<String>) {
+        if let Some(secret) = cookie(headers, COOKIE_NAME).filter(|value| is_nonce(value)) {
+            return (Self::with(role, false, secret.to_owned()), None);
+        }
         let secret = nonce();
         let set = set_cookie(&secret, LIFETIME_S, headers);
-        (Self::with(Role::Admin, false, secret), set)
+        (Self::with(role, false, secret), Some(set))
     }
 
     fn with(role: Role, signed_in: bool, secret: String) -> Self {
@@ -224,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_form_token_is_of_one_browser() {
-        let (one, _) = Visitor::anybody(&HeaderMap::new());
-        let (other, _) = Visitor::anybody(&HeaderMap::new());
+        let (one, _) = Visitor::known(Role::Admin, &HeaderMap::new());
+        let (other, _) = Visitor::known(Role::Admin, &HeaderMap::new());
         assert!(one.owns_form_token(&one.form_token()));
         assert!(!one.owns_form_token(&other.form_token()));
         assert!(!one.owns_form_token(""));

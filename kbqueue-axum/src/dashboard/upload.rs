@@ -14,7 +14,7 @@ use crate::auth::Role;
 use crate::dto::QueueQuery;
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::status::overview;
+use crate::status::standing;
 
 #[derive(Template)]
 #[template(path = "upload.html")]
@@ -38,7 +38,7 @@ pub(crate) async fn page(
     around: Around,
 ) -> Result<Response, Problem> {
     allowed(&around.visitor, Role::Uploader)?;
-    let (stats, _) = overview(&state, &state.queues(None)).await?;
+    let stats = standing(&*state.store, &state.queues(None)).await?;
     Ok(render(&UploadPage {
         shell: Shell::still(&around, Section::Upload, &stats),
         largest: size(state.options.max_upload_bytes),

@@ -1,6 +1,9 @@
 //! A service over a `MemoryStore` and blobs in a directory of its own, and ways to call it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod counting;
+pub mod events;
+
 use std::path::Path;
 use std::sync::Arc;
 
