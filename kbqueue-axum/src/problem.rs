@@ -20,6 +20,9 @@ use crate::dto::{FileAnswer, ProblemBody};
 /// How long clients are asked to wait for a store that is away.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// What axum says of a page.
+const HTML: &str = "text/html; charset=utf-8";
+
 /// Why a call, or one file of it, was refused.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
@@ -234,6 +237,14 @@ impl Problem {
 
     /// The problem of an answer that only has a status.
     fn of_bare(response: &Response) -> Option<Self> {
+        // A page says what is wrong itself.
+        if response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind == HTML)
+        {
+            return None;
+        }
         match response.status() {
             StatusCode::REQUEST_TIMEOUT => Some(Self::too_slow()),
             StatusCode::PAYLOAD_TOO_LARGE => Some(Self::too_large("the request is too large")),

@@ -44,7 +44,9 @@ impl Browser {
         let mut options = ApiOptions::default();
         options.tokens = tokens;
         let state = ApiState::new(store.clone(), blobs.clone(), options);
-        let app = Router::new().nest("/host/board", kbqueue_axum::dashboard(state));
+        let app = Router::new()
+            .nest("/host/board", kbqueue_axum::dashboard(state.clone()))
+            .merge(kbqueue_axum::router(state));
         Self {
             app,
             store,
@@ -447,4 +449,29 @@ async fn a_page_hears_of_what_concerns_it() {
     );
     browser.store.control(one, Control::Cancel).await.unwrap();
     assert_eq!(&next.await.unwrap().unwrap()[..], b"data: changed\n\n");
+}
+
+#[tokio::test]
+async fn at_its_usual_place_too_problems_are_pages() {
+    let mut browser = Browser::guarded();
+    let send = |method, path: &'static str, form: &'static str| {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap()
+    };
+    let wrong = send(Method::POST, "/dashboard/login", "token=wrong");
+    let wrong = browser.send(wrong).await;
+    assert_eq!(wrong.status, 401);
+    assert!(wrong.html.contains("not known here"), "{}", wrong.html);
+    browser.sign_in("token-r").await;
+    let missing = browser
+        .send(send(Method::GET, "/dashboard/nothing", ""))
+        .await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.html.contains("<main"), "{}", missing.html);
+    let home = browser.send(send(Method::GET, "/", "")).await;
+    assert_eq!(home.headers[LOCATION], "/dashboard");
 }

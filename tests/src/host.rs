@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kbqueue_axum::{ApiOptions, ApiState, Tokens};
 use kbqueue_core::extract::{ExtractRequest, ExtractedImage, ExtractedPage};
 use kbqueue_core::output::{PageSource, Provenance};
+use kbqueue_core::store::Control;
 use kbqueue_core::{
     BlobStore, ExtractError, Extraction, Extractor, MemoryStore, NewDocument, Processor,
     ProcessorOptions, Properties, QueueName, Store, StoreExt,
@@ -15,6 +17,8 @@ use kbqueue_core::{
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+use crate::server::PATIENCE;
 
 /// A running service. Dropping it ends it.
 #[derive(Debug)]
@@ -101,6 +105,55 @@ impl Host {
             .unwrap()
             .id
             .to_string()
+    }
+
+    /// Puts documents in every state on show, and answers with the ids of one that is completed, one that
+    /// failed and one that is processing.
+    ///
+    /// # Panics
+    /// Where the store does not do as asked.
+    pub async fn stage(&self) -> [String; 3] {
+        self.script.set_broken(true);
+        let failed = self.add("invoice-2024-03.pdf", 4, 0).await;
+        self.finished(&failed).await;
+        self.script.set_broken(false);
+        let mut completed = String::new();
+        for (name, pages, images) in [
+            ("annual-report.pdf", 12, 8),
+            ("clinical-guideline.pdf", 30, 3),
+            ("lecture-notes.pdf", 7, 0),
+        ] {
+            self.script.read(pages as usize);
+            completed = self.add(name, pages, images).await;
+            self.finished(&completed).await;
+        }
+        let processing = self.add("handbook-of-cardiology.pdf", 240, 5).await;
+        self.until_page(&processing, 96).await;
+        let other = self.add("discharge-letters.pdf", 40, 2).await;
+        self.until_page(&other, 9).await;
+        let cancelled = self.add("uploaded-twice.pdf", 3, 0).await;
+        for name in ["scan-0417.pdf", "scan-0418.pdf"] {
+            self.add(name, 5, 0).await;
+        }
+        let control = Control::Cancel;
+        let id = cancelled.parse().unwrap();
+        self.store.control(id, control).await.unwrap();
+        [completed, failed, processing]
+    }
+
+    /// Lets pages be read one by one until this document is so far.
+    async fn until_page(&self, id: &str, page: u32) {
+        let started = Instant::now();
+        while self.page_of(id).await < page {
+            self.script.read(1);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert!(started.elapsed() < PATIENCE, "{id} stands still");
+        }
+    }
+
+    async fn page_of(&self, id: &str) -> u32 {
+        let document = self.store.find(id.parse().unwrap()).await.unwrap();
+        document.lifecycle.progress.current_page
     }
 
     /// Waits until a document is completed, failed or cancelled.
