@@ -13,32 +13,28 @@ async fn main() {
     let directory = PathBuf::from(directory);
     std::fs::create_dir_all(&directory).unwrap();
     let host = Host::start(Tokens::default()).await;
-    let [completed, failed, processing] = host.stage().await;
+    let [completed, _, _] = host.stage().await;
     let board = &host.dashboard;
     let pages = [
         ("overview", board.clone()),
         ("documents", format!("{board}/documents")),
         ("document", format!("{board}/documents/{completed}")),
-        ("failed", format!("{board}/documents/{failed}")),
-        ("processing", format!("{board}/documents/{processing}")),
         ("images", format!("{board}/images")),
-        ("upload", format!("{board}/upload")),
     ];
-    for (looks, dark, window) in [
-        ("light", false, (1280, 900)),
-        ("dark", true, (1280, 900)),
-        ("phone", false, (500, 1000)),
+    for (looks, dark, window, shown) in [
+        ("light", false, (1280, 900), 4),
+        ("dark", true, (1280, 900), 1),
+        ("phone", false, (500, 1000), 2),
     ] {
-        let looks_like = Looks {
+        let browser = Browser::start(Looks {
             window,
             dark,
             ..Looks::default()
-        };
-        let browser = Browser::start(looks_like).await;
-        for (name, url) in &pages {
+        })
+        .await;
+        for (name, url) in &pages[..shown] {
             browser.open(url).await;
-            let ready =
-                "[...document.images].every((image) => image.complete || image.loading === 'lazy')";
+            let ready = "[...document.images].every((image) => image.complete)";
             browser.until(ready).await;
             let path = directory.join(format!("{name}-{looks}.png"));
             std::fs::write(path, browser.picture().await).unwrap();

@@ -119,9 +119,9 @@ impl Host {
         self.script.set_broken(false);
         let mut completed = String::new();
         for (name, pages, images) in [
-            ("annual-report.pdf", 12, 8),
-            ("clinical-guideline.pdf", 30, 3),
             ("lecture-notes.pdf", 7, 0),
+            ("clinical-guideline.pdf", 30, 3),
+            ("annual-report.pdf", 12, 8),
         ] {
             self.script.read(pages as usize);
             completed = self.add(name, pages, images).await;

@@ -110,15 +110,14 @@ fn steps(document: &Document, now: Timestamp) -> Vec<Step> {
     match (life.state, &life.lease) {
         (DocumentState::Processing, Some(lease)) => {
             let at = life.started_at.unwrap_or(now);
-            let detail = format!("{} · attempt {}", lease.worker, life.attempt);
-            steps.push(step("processing", "Claimed", at, detail, None));
+            let mut detail = format!("{} · attempt {}", lease.worker, life.attempt);
             if life.cursor.number > 0 {
                 let pages = super::view::counted(life.cursor.pages, "page");
                 let chunks = super::view::counted(life.cursor.chunks, "chunk");
-                let detail = format!("{pages} and {chunks} committed");
-                let title = format!("Checkpoint {}", life.cursor.number);
-                steps.push(step("checkpoint", &title, now, detail, None));
+                let number = life.cursor.number;
+                detail += &format!(" · at checkpoint {number}: {pages}, {chunks} committed");
             }
+            steps.push(step("processing", "Claimed", at, detail, None));
         }
         (DocumentState::Queued, _) if life.available_at > now => {
             let detail = "to be claimed then".to_owned();
