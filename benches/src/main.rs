@@ -6,6 +6,7 @@
 //! cargo run --release -p kbqueue-benches -- latency
 //! cargo run --release -p kbqueue-benches -- depth
 //! cargo run --release -p kbqueue-benches -- checkpoint
+//! cargo build --release -p kbqueue-server && cargo run --release -p kbqueue-benches -- http
 //! ```
 //!
 //! Ours and raw take turns in one run, so that a machine whose speed drifts does not favour one. It
@@ -14,6 +15,7 @@
 
 mod checkpoint;
 mod depth;
+mod http;
 mod latency;
 mod noop;
 mod queue;
@@ -60,11 +62,16 @@ enum Bench {
     Depth,
     /// Chunks committed under the fence
     Checkpoint,
+    /// 200 uploads at once under 500 event streams, against the reference server
+    Http,
 }
 
 fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new()?;
+    if let Bench::Http = arguments.bench {
+        return runtime.block_on(http::run());
+    }
     let mut report = Report::default();
     for kind in &arguments.store {
         runtime.block_on(async {
@@ -73,6 +80,8 @@ fn main() -> std::io::Result<()> {
                 Bench::Latency => latency::run(*kind, &arguments, &mut report).await,
                 Bench::Depth => depth::run(*kind, &arguments, &mut report).await,
                 Bench::Checkpoint => checkpoint::run(*kind, &arguments, &mut report).await,
+                // It has a server instead of a store.
+                Bench::Http => {}
             }
         });
     }

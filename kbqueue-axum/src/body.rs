@@ -24,7 +24,7 @@ pub(crate) fn json<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// Reads a body that may be left out.
+/// Reads a body that may be left out, or null.
 pub(crate) fn json_or_default<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -36,7 +36,7 @@ pub(crate) fn json_or_default<T: DeserializeOwned + Default>(
     if !is_json(headers) {
         return Err(Problem::not_json());
     }
-    parse(&bytes)
+    Ok(parse::<Option<T>>(&bytes)?.unwrap_or_default())
 }
 
 fn bytes(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {

@@ -35,13 +35,14 @@ pub(crate) struct Retry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rechunk {
     /// Characters that a chunk has at least, where its document has them.
-    #[schema(example = 1000)]
+    #[schema(example = 1000, minimum = 1, maximum = 1_000_000)]
     min_chars: u32,
     /// Characters that a chunk has at most.
-    #[schema(example = 2000)]
+    #[schema(example = 2000, minimum = 1, maximum = 1_000_000)]
     max_chars: u32,
     /// Characters that a chunk repeats of the one before, at most. Default: 0.
     #[serde(default)]
+    #[schema(maximum = 999_999)]
     overlap_chars: u32,
 }
 

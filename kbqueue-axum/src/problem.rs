@@ -6,9 +6,9 @@ use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kbqueue_core::error::chain;
@@ -33,8 +33,8 @@ pub(crate) struct Problem {
     detail: String,
     /// In how many seconds another try may help.
     retry_after: Option<u64>,
-    /// `Content-Range` of a file that has no such part.
-    whole_size: Option<u64>,
+    /// A header that belongs to it.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// What became of an upload's files.
     documents: Vec<FileAnswer>,
 }
@@ -52,7 +52,7 @@ impl Problem {
             title,
             detail: detail.into(),
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
-            whole_size: None,
+            header: None,
             documents: Vec::new(),
         }
     }
@@ -107,8 +107,14 @@ impl Problem {
         )
     }
 
-    pub(crate) fn no_workers() -> Self {
-        let detail = "this server takes and shows documents, and leaves their processing to others";
+    /// HEAD of what a GET sets going.
+    pub(crate) fn no_head() -> Self {
+        let mut problem = Self::method_not_allowed();
+        problem.header = Some(Box::new((ALLOW, HeaderValue::from_static("GET,POST"))));
+        problem
+    }
+
+    pub(crate) fn no_workers(detail: impl Into<String>) -> Self {
         let title = "Nothing is processed here";
         Self::new(StatusCode::CONFLICT, "no-workers", title, detail)
     }
@@ -128,7 +134,8 @@ impl Problem {
         let title = "The file has no such part";
         let status = StatusCode::RANGE_NOT_SATISFIABLE;
         let mut problem = Self::new(status, "range-not-satisfiable", title, detail);
-        problem.whole_size = Some(size_bytes);
+        let range = HeaderValue::from_str(&format!("bytes */{size_bytes}"));
+        problem.header = Some(Box::new((CONTENT_RANGE, range.expect("digits are fine"))));
         problem
     }
 
@@ -295,9 +302,8 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(size) = self.whole_size {
-            let range = HeaderValue::from_str(&format!("bytes */{size}"));
-            headers.insert(CONTENT_RANGE, range.expect("digits are fine"));
+        if let Some((name, value)) = self.header.as_deref() {
+            headers.insert(name, value.clone());
         }
         response
     }

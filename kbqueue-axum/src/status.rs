@@ -72,17 +72,19 @@ pub(crate) async fn process(
 ) -> Result<Json<BatchAnswer>, Problem> {
     // HEAD is for looking, and whoever looks (a probe, a proxy) expects that nothing happens.
     if method == Method::HEAD {
-        return Err(Problem::method_not_allowed());
+        return Err(Problem::no_head());
     }
     let asked = query?.0.queue;
-    let processor = state.processor.as_ref().ok_or_else(Problem::no_workers)?;
+    let nothing = "this server takes and shows documents, and leaves their processing to others";
+    let processor = state.processor.as_ref();
+    let processor = processor.ok_or_else(|| Problem::no_workers(nothing))?;
     if let Some(queue) = asked {
         // A processor's batch is over all of its queues.
         let served = &processor.options().queues;
         if *served != [queue] {
             let served: Vec<&str> = served.iter().map(QueueName::as_str).collect();
             let served = served.join(", ");
-            return Err(Problem::invalid(format!(
+            return Err(Problem::no_workers(format!(
                 "a batch here is of: {served}; leave out queue"
             )));
         }

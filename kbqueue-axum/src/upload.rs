@@ -31,6 +31,7 @@ const MIN_BYTES_PER_SECOND: u64 = 1024;
 
 /// An upload's form.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes the form, which is read as a stream")]
 pub(crate) struct UploadForm {
     /// Whose the files are; form fields go before the files.
@@ -41,14 +42,16 @@ pub(crate) struct UploadForm {
     )]
     tenant: Option<String>,
     /// Higher is processed first, within a tenant. Default: 0.
+    #[schema(nullable = false, minimum = -32768, maximum = 32767)]
     priority: Option<i16>,
     /// The caller's own data, as JSON.
-    #[schema(example = r#"{"source":"intake"}"#)]
+    #[schema(nullable = false, example = r#"{"source":"intake"}"#)]
     metadata: Option<String>,
     /// Not processed before.
+    #[schema(nullable = false)]
     available_at: Option<jiff::Timestamp>,
     /// One or more PDFs.
-    #[schema(content_media_type = "application/pdf", value_type = Vec<String>, format = Binary)]
+    #[schema(content_media_type = "application/pdf", value_type = Vec<String>, format = Binary, min_items = 1)]
     files: Vec<Vec<u8>>,
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct UploadForm {
     post, path = "/upload", tag = "documents",
     params(
         QueueQuery,
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        ("Idempotency-Key" = inline(Option<String>), Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
          description = "An upload that is repeated under its key answers with the documents of the first"),
     ),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
@@ -92,7 +95,7 @@ pub(crate) async fn upload(
         settings: Settings::default(),
         documents: Vec::new(),
         refused: Vec::new(),
-        began: Instant::now(),
+        waited: Duration::ZERO,
         received: 0,
     };
     match taking.take_all(multipart).await {
@@ -110,7 +113,8 @@ struct Taking {
     settings: Settings,
     documents: Vec<FileAnswer>,
     refused: Vec<Problem>,
-    began: Instant,
+    /// How long it has been waited for, the time apart that storing took.
+    waited: Duration,
     /// Bytes of files so far.
     received: u64,
 }
@@ -147,13 +151,16 @@ impl Taking {
 
     /// Waits for the next piece of the request, as long as its sender may take.
     async fn in_time<T, E: Into<Problem>>(
-        &self,
+        &mut self,
         piece: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Problem> {
         let patience = self.state.options.upload_patience;
         let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
-        let left = (patience + earned).saturating_sub(self.began.elapsed());
-        match timeout(left.min(patience), piece).await {
+        let left = (patience + earned).saturating_sub(self.waited);
+        let began = Instant::now();
+        let piece = timeout(left.min(patience), piece).await;
+        self.waited += began.elapsed();
+        match piece {
             Ok(piece) => piece.map_err(Into::into),
             Err(_) => Err(Problem::too_slow()),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Method, Request};
-use kbqueue_axum::{ApiOptions, Tokens};
+use kbqueue_axum::{ApiOptions, Role, Tokens};
 use kbqueue_core::error::StoreError;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
 use kbqueue_core::state::CrashLimits;
@@ -74,6 +74,75 @@ async fn each_role_may_what_it_may() {
 }
 
 #[tokio::test]
+async fn what_changes_things_is_for_admins() {
+    let service = guarded();
+    let document = format!("{PREFIX}/documents/{}", DocumentId::new());
+    let calls = [
+        (Method::DELETE, document.clone(), 404),
+        (Method::POST, format!("{document}/cancel"), 404),
+        (Method::POST, format!("{document}/retry"), 404),
+        (Method::POST, format!("{document}/rechunk"), 415),
+        (Method::POST, format!("{PREFIX}/documents/bulk"), 415),
+        (Method::PUT, format!("{PREFIX}/queue"), 415),
+    ];
+    for (method, path, allowed) in calls {
+        let send = |token| service.send(request(method.clone(), &path, token));
+        send(None).await.problem(401, "unauthorized");
+        for token in ["token-r", "token-u"] {
+            send(Some(token)).await.problem(403, "forbidden");
+        }
+        let status = send(Some("token-a")).await.status;
+        assert_eq!(status, allowed, "{method} {path}");
+    }
+    for path in ["/metrics", "/openapi.json", &format!("{PREFIX}/events")] {
+        service.get(path).await.problem(401, "unauthorized");
+    }
+    assert_eq!(service.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_host_brings_roles_of_its_own() {
+    let mut options = ApiOptions::default();
+    options.roles_from_host = true;
+    let mut service = Service::with(options);
+    let upload = || request(Method::POST, UPLOAD, Some("token-a"));
+    // Nobody is let in by a layer that was forgotten.
+    let answer = service.send(request(Method::GET, STATUS, None)).await;
+    answer.problem(401, "unauthorized");
+    service.app = service.app.layer(axum::Extension(Role::Reader));
+    let answer = service.send(request(Method::GET, STATUS, None)).await;
+    assert_eq!(answer.status, 200);
+    service.send(upload()).await.problem(403, "forbidden");
+    service.app = service.app.layer(axum::Extension(Role::Uploader));
+    // The inner layer has the last word.
+    service.send(upload()).await.problem(403, "forbidden");
+}
+
+#[tokio::test]
+async fn a_token_may_call_so_often_and_no_more() {
+    let mut options = ApiOptions::default();
+    options.tokens.reader = Some("token-r".into());
+    options.tokens.admin = Some("token-a".into());
+    options.requests_per_minute = std::num::NonZeroU32::new(3);
+    let service = Service::with(options);
+    let send = |token| service.send(request(Method::GET, STATUS, Some(token)));
+    for _ in 0..3 {
+        assert_eq!(send("token-r").await.status, 200);
+    }
+    let answer = send("token-r").await;
+    answer.problem(429, "too-many-requests");
+    let wait: u64 = answer.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=20).contains(&wait), "{wait}");
+    assert_eq!(send("token-a").await.status, 200, "others go on");
+    send("wrong").await.problem(401, "unauthorized");
+    assert_eq!(service.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
 async fn other_schemes_are_no_tokens() {
     let service = guarded();
     for (header, status) in [
@@ -103,7 +172,8 @@ async fn without_tokens_a_token_that_is_sent_is_ignored() {
 async fn a_store_that_is_away_is_a_503_that_tells_no_secrets() {
     let service = Service::over(Arc::new(Away), ApiOptions::default());
     let document = format!("{PREFIX}/documents/{}", DocumentId::new());
-    for path in [STATUS, PROCESS, &document] {
+    let events = format!("{PREFIX}/events");
+    for path in [STATUS, PROCESS, &document, &events, "/readyz", "/metrics"] {
         let answer = service.get(path).await;
         answer.problem(503, "unavailable");
         assert_eq!(answer.headers["retry-after"], "5");

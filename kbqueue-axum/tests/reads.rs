@@ -163,7 +163,7 @@ async fn a_batch_is_processed_on_request() {
         200
     );
     let other = service.get(&format!("{PROCESS}?queue=other")).await;
-    other.problem(422, "invalid-value");
+    other.problem(409, "no-workers");
 }
 
 #[tokio::test]

@@ -175,6 +175,23 @@ async fn tokens_are_asked_for_where_there_are_any() {
     assert_eq!(health.status(), 200, "liveness needs no token");
 }
 
+#[tokio::test]
+async fn ten_gigabytes_are_refused_before_they_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--workers", "off"]).await;
+    let mut socket = tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = "POST /api/medical/knowledge/upload HTTP/1.1\r\nHost: test\r\n\
+                Content-Length: 10000000000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert_eq!(files(&directory.path().join("blobs")), 0);
+    assert_eq!(counts(&server).await["total"], 0);
+}
+
 /// A body cut off half-way: the connection ends in the middle of a file.
 #[tokio::test]
 async fn an_upload_that_breaks_off_leaves_nothing() {

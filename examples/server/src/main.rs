@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use kbqueue::axum::{ApiOptions, ApiState};
+use kbqueue::axum::{ApiOptions, ApiState, TriggerLayer};
 use kbqueue::error::chain;
 use kbqueue::pdf::{PdfExtractor, PdfOptions, find_pdfium};
 use kbqueue::{BlobStore, Processor, ProcessorOptions};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use options::Options;
+use options::{Options, Workers};
 use serve::Connections;
 
 /// What went wrong, and what to do about it, in one line.
@@ -68,11 +68,11 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
     log_settings(options, &api);
 
     let mut state = ApiState::new(store.clone(), blobs.clone(), api.clone());
-    let processor = if options.work() {
+    let processor = if options.workers == Workers::Off {
+        None
+    } else {
         let extractor = extractor()?;
         Some(Processor::new(store, blobs, extractor, processing))
-    } else {
-        None
     };
     if let Some(processor) = &processor {
         state = state.with_processor(processor.clone());
@@ -84,16 +84,20 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
     let address = listener
         .local_addr()
         .map_err(|error| format!("no address: {error}"))?;
-    if let Some(processor) = &processor {
-        processor.start();
+    let mut app = kbqueue::axum::router(state.clone());
+    match &processor {
+        Some(processor) if options.workers == Workers::OnRequest => {
+            app = app.layer(TriggerLayer::new(processor.clone()));
+        }
+        Some(processor) => processor.start(),
+        None => {}
     }
     announce(address, &api);
 
     let mut connections = Connections::default();
-    connections
-        .serve(listener, kbqueue::axum::router(state), stop)
-        .await;
+    connections.serve(listener, app, stop).await;
     tracing::info!("stopping");
+    state.end_events();
     // Both give up in time: neither a slow client nor a slow store keeps the process from ending.
     let released = async {
         if let Some(processor) = &processor {
@@ -144,10 +148,10 @@ fn log_settings(options: &Options, api: &ApiOptions) {
         prefix = api.prefix,
         tokens = ?api.tokens,
         max_upload_bytes = api.max_upload_bytes,
-        workers = options.work(),
+        workers = ?options.workers,
         "starting"
     );
-    if options.work() {
+    if options.workers != Workers::Off {
         let chunking = processing.chunking;
         tracing::info!(
             concurrency = processing.concurrency,

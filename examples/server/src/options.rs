@@ -74,13 +74,26 @@ pub(crate) struct Options {
     )]
     queue: Vec<QueueName>,
 
-    /// The largest file taken
+    /// The largest file taken; an upload of several may be four times as large
     #[arg(long, env = "KBQUEUE_MAX_UPLOAD_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     max_upload_bytes: u64,
 
-    /// Whether to process documents, or only to take and show them
+    /// Whether identical content answers with the document that has it already
+    #[arg(
+        long,
+        env = "KBQUEUE_DEDUPE",
+        default_value = "on",
+        value_name = "ON|OFF"
+    )]
+    dedupe: Switch,
+
+    /// Requests that each token may make a minute [default: no limit]
+    #[arg(long, env = "KBQUEUE_REQUESTS_PER_MINUTE", value_name = "N")]
+    requests_per_minute: Option<NonZeroU32>,
+
+    /// Whether to process documents: always, when a request comes by, or not at all
     #[arg(long, env = "KBQUEUE_WORKERS", default_value = "on")]
-    workers: Switch,
+    pub(crate) workers: Workers,
 
     /// Documents processed at once [default: the number of cores]
     #[arg(long, env = "KBQUEUE_CONCURRENCY", value_name = "N")]
@@ -164,15 +177,22 @@ enum Switch {
     Off,
 }
 
+/// When documents are processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workers {
+    /// As soon as there are any
+    On,
+    /// A batch at a time, set off by requests, at most one every check interval
+    OnRequest,
+    /// By others
+    Off,
+}
+
 /// A duration, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Limit(Option<Duration>);
 
 impl Options {
-    pub(crate) fn work(&self) -> bool {
-        self.workers == Switch::On
-    }
-
     /// How documents are to be processed.
     ///
     /// # Errors
@@ -209,6 +229,9 @@ impl Options {
             reader: self.reader_token.clone(),
         };
         options.max_upload_bytes = self.max_upload_bytes;
+        options.max_request_bytes = self.max_upload_bytes.saturating_mul(4);
+        options.requests_per_minute = self.requests_per_minute;
+        options.dedupe_content = self.dedupe == Switch::On;
         options.processing = processing;
         options
     }

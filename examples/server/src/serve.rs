@@ -16,6 +16,9 @@ use tokio::time::timeout;
 /// How long a client may take to send the head of a request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is kept of a connection's data, each way: clients that do not read shall not fill the memory.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long requests under way may take to end once the process is to end.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(1300);
 /// How long uploads that are cut off may take to remove what they had stored.
@@ -62,6 +65,7 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
         let connection = self.open.watch(connection);
         self.tasks.spawn(async move {

@@ -100,7 +100,10 @@ pub(crate) async fn queue(
             ))
         }
         "process" => {
-            let processor = state.processor.clone().ok_or_else(Problem::no_workers)?;
+            let processor = state.processor.clone();
+            let nothing =
+                "this server takes and shows documents, and leaves their processing to others";
+            let processor = processor.ok_or_else(|| Problem::no_workers(nothing))?;
             tokio::spawn(async move {
                 if let Err(error) = processor.process_once().await {
                     tracing::warn!(error = chain(&error), "a batch could not be started");
