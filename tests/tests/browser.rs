@@ -150,7 +150,7 @@ async fn the_queue_is_paused_and_resumed_and_a_change_is_seen_soon() {
         let changed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         browser.until("window.changedAt").await;
         let seen = browser.run("return window.changedAt").await;
-        let seen = Duration::from_millis(seen.as_f64().unwrap() as u64);
+        let seen = Duration::from_millis(seen.as_u64().unwrap());
         delays.push(seen.saturating_sub(changed));
     }
     delays.sort();

@@ -56,8 +56,6 @@ pub(crate) fn lasted(from: Timestamp, to: Timestamp) -> String {
 /// A number of bytes, with three digits at most.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    // For people: no digit that is shown can be lost.
-    #[allow(clippy::cast_precision_loss)]
     let mut value = bytes as f64;
     let mut unit = 0;
     while value >= 999.5 && unit + 1 < UNITS.len() {
