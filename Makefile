@@ -3,14 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup serve check fix test
+.PHONY: help setup serve check fix test a11y screenshots
 
 # Tests run package by package, because in one run over the workspace features unify, which hides
 # one that a crate forgot to ask for.
 packages = cargo tree --locked --workspace --depth 0 --prefix none --format '{p}' | awk 'NF && !seen[$$1]++ { print $$1 }'
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install what is missing to build and run (system packages, libpdfium.so).
 	@scripts/setup.sh run
@@ -36,3 +36,14 @@ test: ## Set up, check, then run every package's tests and doc tests.
 		echo "cargo test --locked --all-features -p $$package"; \
 		cargo test --locked --all-features -p "$$package"; \
 	done
+
+axe = target/a11y/node_modules/axe-core/axe.min.js
+
+a11y: ## Look at every page of the dashboard with axe-core (needs npm and the network).
+	@scripts/setup.sh test
+	@[[ -f $(axe) ]] || npm install --silent --no-audit --no-fund --prefix target/a11y axe-core@4.14.1
+	cargo run --locked --quiet -p kbqueue-tests --example a11y -- $(axe)
+
+screenshots: ## Make the pictures of the dashboard that the README shows.
+	@scripts/setup.sh test
+	cargo run --locked --quiet -p kbqueue-tests --example screenshots -- docs/screenshots

@@ -23,6 +23,8 @@ packages=(
 # What the tests need beside it. They start servers of their own and leave Debian's services alone: where
 # nothing else uses these, `systemctl disable --now redis-server postgresql` ends them.
 test_packages=(
+    chromium # the browser that looks at the dashboard
+    chromium-driver # lets tests steer it
     postgresql # the Postgres store
     redis-server # the Redis store
     util-linux # setpriv: PostgreSQL refuses to run as root

@@ -65,8 +65,15 @@ impl Tokens {
             .filter(|(_, token)| !token.is_empty())
     }
 
+    /// The token that opens `role`, where one is set.
+    pub(crate) fn of(&self, role: Role) -> Option<&str> {
+        self.all()
+            .find(|(one, _)| *one == role)
+            .map(|(_, token)| token)
+    }
+
     /// The highest role that `token` opens.
-    fn role_of(&self, token: &str) -> Option<Role> {
+    pub(crate) fn role_of(&self, token: &str) -> Option<Role> {
         // Every token is compared, whichever matched, and each in constant time: how long it takes
         // says nothing about how much of a guess was right.
         self.all()
@@ -111,7 +118,7 @@ pub(crate) async fn require(
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme

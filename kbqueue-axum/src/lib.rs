@@ -1,8 +1,9 @@
 //! kbqueue over HTTP: axum routers to mount in a service of your own.
 //!
 //! [`api`] is what clients talk to, under any prefix: upload, queue status, documents and what was made
-//! of them, live events. [`process`] starts one batch, [`health`] is for probes, [`index`] is a page for
-//! people, and [`router`] has all four at their usual places, with an OpenAPI description. Errors are `application/problem+json` (RFC 9457)
+//! of them, live events. [`process`] starts one batch, [`health`] is for probes and monitors,
+//! [`dashboard`] is for people, and [`router`] has all four at their usual places, with an OpenAPI
+//! description. Errors are `application/problem+json` (RFC 9457)
 //! under stable type names, those of axum itself included.
 //!
 //! ```no_run
@@ -33,12 +34,12 @@
 
 mod auth;
 mod body;
+mod dashboard;
 mod documents;
 mod dto;
 mod events;
 mod fields;
 mod files;
-mod index;
 mod limiter;
 mod metrics;
 mod openapi;
@@ -58,6 +59,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
 use axum::routing::get;
 use bytes::Bytes;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -95,13 +97,17 @@ pub fn health(state: ApiState) -> Router {
     finish(health_routes(&state).into(), state)
 }
 
-/// `/`: a page that shows how the queue stands.
-pub fn index(state: ApiState) -> Router {
-    finish(index_routes(&state), state)
+/// Pages for people: how the queues stand, live; every document with its chunks and images; uploads
+/// and all that can be done to documents. Everything that a page needs is in this program.
+///
+/// Mount it with [`Router::nest`] under a path of its own. People sign in by pasting one of
+/// [`ApiOptions::tokens`]; with none set, everybody may do everything.
+pub fn dashboard(state: ApiState) -> Router {
+    dashboard::routes(&state).with_state(state)
 }
 
 /// Everything: [`api`] under [`ApiOptions::prefix`], [`process`] under `/api/queue`, [`health`],
-/// [`index`], and the description of it all as `/openapi.json`.
+/// [`dashboard`] under `/dashboard`, and the description of the calls as `/openapi.json`.
 ///
 /// # Panics
 /// Where the prefix is not empty and does not begin with `/`.
@@ -115,7 +121,9 @@ pub fn router(state: ApiState) -> Router {
     );
     let routes = routes
         .merge(allow(description, &state, Role::Reader))
-        .merge(index_routes(&state));
+        .nest("/dashboard", dashboard::routes(&state))
+        .route("/", get(to_dashboard))
+        .route("/dashboard/", get(to_dashboard));
     finish(routes, state)
 }
 
@@ -184,9 +192,8 @@ fn health_routes(state: &ApiState) -> OpenApiRouter<ApiState> {
         .route_layer(timeout())
 }
 
-fn index_routes(state: &ApiState) -> Router<ApiState> {
-    let index = Router::new().route("/", get(index::index));
-    allow(index, state, Role::Reader)
+async fn to_dashboard() -> Redirect {
+    Redirect::to("/dashboard")
 }
 
 fn timeout() -> TimeoutLayer {

@@ -20,6 +20,9 @@ use crate::dto::{FileAnswer, ProblemBody};
 /// How long clients are asked to wait for a store that is away.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// What axum says of a page.
+const HTML: &str = "text/html; charset=utf-8";
+
 /// Why a call, or one file of it, was refused.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
@@ -73,6 +76,14 @@ impl Problem {
             title,
             detail.to_lowercase(),
         )
+    }
+
+    /// A form of the dashboard that was not filled in there, or too long ago.
+    pub(crate) fn foreign_form() -> Self {
+        let detail = "this form is not from a page of this dashboard, or the session it was made for \
+                      has ended; load the page again, and repeat what you did";
+        let title = "The form is out of date";
+        Self::new(StatusCode::FORBIDDEN, "foreign-form", title, detail)
     }
 
     pub(crate) fn no_such_path() -> Self {
@@ -233,6 +244,14 @@ impl Problem {
 
     /// The problem of an answer that only has a status.
     fn of_bare(response: &Response) -> Option<Self> {
+        // A page says what is wrong itself.
+        if response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind == HTML)
+        {
+            return None;
+        }
         match response.status() {
             StatusCode::REQUEST_TIMEOUT => Some(Self::too_slow()),
             StatusCode::PAYLOAD_TOO_LARGE => Some(Self::too_large("the request is too large")),

@@ -92,14 +92,30 @@ pub(crate) async fn process(
     Ok(Json(processor.process_once().await?.into()))
 }
 
-/// The queues taken together, and what is processing in them. They count as paused when all are.
+/// The queues taken together, and what is processing in them.
 pub(crate) async fn overview(
     store: &dyn Store,
     queues: &[QueueName],
 ) -> Result<(QueueStats, Vec<Document>), StoreError> {
+    let stats = standing(store, queues).await?;
+    let mut processing = Vec::new();
+    if stats.counts.processing > 0 {
+        for queue in queues {
+            let mut query = DocumentQuery::in_state(queue.clone(), DocumentState::Processing);
+            query.limit = DETAILS;
+            processing.extend(store.documents(query).await?);
+        }
+    }
+    Ok((stats, processing))
+}
+
+/// The queues taken together. They count as paused when all are.
+pub(crate) async fn standing(
+    store: &dyn Store,
+    queues: &[QueueName],
+) -> Result<QueueStats, StoreError> {
     let mut all = QueueStats::default();
     all.settings.paused = !queues.is_empty();
-    let mut processing = Vec::new();
     for queue in queues {
         let stats = store.stats(queue).await?;
         for one in DocumentState::ALL {
@@ -108,13 +124,8 @@ pub(crate) async fn overview(
         all.settings.paused &= stats.settings.paused;
         // A worker of two queues counts twice; what is asked is whether there is any.
         all.live_workers += stats.live_workers;
-        if stats.counts.processing > 0 {
-            let mut query = DocumentQuery::in_state(queue.clone(), DocumentState::Processing);
-            query.limit = DETAILS;
-            processing.extend(store.documents(query).await?);
-        }
     }
-    Ok((all, processing))
+    Ok(all)
 }
 
 /// The word of the original system.

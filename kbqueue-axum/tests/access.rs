@@ -40,7 +40,6 @@ async fn each_role_may_what_it_may() {
         (Method::GET, STATUS, 200, true),
         (Method::GET, document.as_str(), 404, true),
         (Method::GET, chunks.as_str(), 404, true),
-        (Method::GET, "/", 200, true),
         (Method::POST, UPLOAD, 415, false),
         (Method::GET, PROCESS, 200, false),
         (Method::POST, PROCESS, 200, false),
@@ -174,9 +173,7 @@ async fn a_store_that_is_away_is_a_503_that_tells_no_secrets() {
     let service = Service::over(Arc::new(Away), ApiOptions::default());
     let document = format!("{PREFIX}/documents/{}", DocumentId::new());
     let events = format!("{PREFIX}/events");
-    for path in [
-        STATUS, PROCESS, &document, &events, "/", "/readyz", "/metrics",
-    ] {
+    for path in [STATUS, PROCESS, &document, &events, "/readyz", "/metrics"] {
         let answer = service.get(path).await;
         answer.problem(503, "unavailable");
         assert_eq!(answer.headers["retry-after"], "5");

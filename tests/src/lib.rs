@@ -2,6 +2,8 @@
 //! to measure.
 #![allow(clippy::unwrap_used)] // a test helper panics by design
 
+pub mod browser;
+pub mod host;
 pub mod pdf;
 pub mod postgres;
 pub mod program;

@@ -28,13 +28,18 @@ pub struct Server {
 
 impl Server {
     /// Starts a server on `directory` with more flags, and waits until it listens. Unless the flags say
-    /// otherwise, its store is a SQLite file.
+    /// otherwise, its port is a free one and its store a SQLite file.
     ///
     /// # Panics
     /// Where it does not come up.
     pub async fn start(directory: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program::build("kbqueue-server", "kbqueue-server"))
-            .args(["--listen", "127.0.0.1:0", "--blobs", "file:blobs"])
+            .args(["--blobs", "file:blobs"])
+            .args(if flags.contains(&"--listen") {
+                &[][..]
+            } else {
+                &["--listen", "127.0.0.1:0"]
+            })
             .args(if flags.contains(&"--store") {
                 &[][..]
             } else {

@@ -30,8 +30,7 @@ use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-pub(crate) use hub::Hub;
-use hub::{Joined, Scope};
+pub(crate) use hub::{Hub, Joined, Scope};
 
 /// How often a stream with nothing to say says so, so that neither end takes it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -1,0 +1,228 @@
+//! The dashboard: pages for people, whole without JavaScript, live with it.
+//!
+//! Every page is rendered here, whole. The script hears from `live` that something changed, fetches the
+//! page that it shows once more, and takes over what is different, so there is one way to render a thing.
+
+mod actions;
+mod assets;
+mod document;
+mod gallery;
+mod list;
+mod live;
+mod login;
+mod outputs;
+mod overview;
+mod session;
+mod shell;
+mod upload;
+mod view;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, NestedPath, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::auth::Role;
+use crate::dto::now;
+use crate::problem::Problem;
+use crate::state::ApiState;
+use session::Visitor;
+use shell::{Section, Shell};
+
+/// Nothing but what this server sends itself, and no script or style inside a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
+    let upload = Router::new()
+        .route("/upload", get(upload::page).post(upload::take))
+        // Files are limited one by one, while they are read.
+        .layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/live", get(live::live))
+        .route("/login", get(login::page).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .route("/assets/{name}", get(assets::asset))
+        .route("/queue/{action}", post(actions::queue))
+        .route("/documents", get(list::page))
+        .route("/documents/bulk", post(actions::bulk))
+        .route("/documents/{id}", get(document::page))
+        .route("/documents/{id}/chunks", get(outputs::chunks))
+        .route("/documents/{id}/images", get(outputs::images))
+        .route("/documents/{id}/images/{ordinal}", get(outputs::image))
+        .route(
+            "/documents/{id}/images/{ordinal}/{size}",
+            get(outputs::image_bytes),
+        )
+        .route("/documents/{id}/pdf", get(outputs::pdf))
+        .route("/documents/{id}/source", get(outputs::source))
+        .route("/documents/{id}/{action}", post(actions::document))
+        .route("/images", get(gallery::page))
+        .merge(upload)
+        .fallback(|| async { Problem::no_such_path() })
+        .layer(from_fn_with_state(state.clone(), enter))
+}
+
+/// Where the dashboard is mounted, to be put before its paths.
+#[derive(Debug, Clone)]
+struct Base(String);
+
+/// Finds out who is there, sends those who have to sign in to do so, and shows problems as pages.
+async fn enter(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let base = match NestedPath::from_request_parts(&mut parts, &state).await {
+        Ok(path) => path.as_str().trim_end_matches('/').to_owned(),
+        Err(_) => String::new(),
+    };
+    let headers = parts.headers.clone();
+    let path = parts.uri.path().to_owned();
+    let options = &state.options;
+    let (visitor, remember) = if options.roles_from_host {
+        match parts.extensions.get::<Role>() {
+            Some(role) => Some(Visitor::known(*role, &headers)).unzip(),
+            None => (None, None),
+        }
+    } else if options.tokens.any() {
+        (Visitor::of(&options.tokens, &headers, now()), None)
+    } else {
+        Some(Visitor::known(Role::Admin, &headers)).unzip()
+    };
+    let remember = remember.flatten();
+    let open = path == "/login" || path.starts_with("/assets/");
+    let problem = if visitor.is_none() && !open {
+        if parts.method == Method::GET && path != "/live" && !options.roles_from_host {
+            let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            return sealed(see_other(&base, &format!("/login?next={}", encoded(next))));
+        }
+        Some(Problem::unauthorized("sign in with a token first"))
+    } else if parts.method != Method::GET && parts.method != Method::HEAD && !same_origin(&headers)
+    {
+        Some(Problem::foreign_form())
+    } else {
+        None
+    };
+    let mut response = match problem {
+        Some(problem) => problem.into_response(),
+        None => {
+            if let Some(visitor) = visitor.clone() {
+                parts.extensions.insert(visitor);
+            }
+            parts.extensions.insert(Base(base.clone()));
+            next.run(Request::from_parts(parts, body)).await
+        }
+    };
+    let wants_json = path == "/upload" && headers.contains_key("x-form-token");
+    if !wants_json && let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let shell = Shell::bare(&base, Section::None, visitor.as_ref(), &headers);
+        response = error_page(shell, &problem);
+    }
+    if let Some(cookie) = remember.and_then(|set| HeaderValue::from_str(&set).ok()) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    sealed(response)
+}
+
+/// Whether a browser says that a form comes from this very site. Browsers that say nothing are old, and
+/// still need the form's token.
+fn same_origin(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-site")
+        .is_none_or(|site| site == "same-origin" || site == "none")
+}
+
+/// Adds the headers that every answer of the dashboard has, unless its handler knew better.
+fn sealed(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    shell: Shell,
+    status: u16,
+    title: String,
+    detail: String,
+}
+
+fn error_page(shell: Shell, problem: &Problem) -> Response {
+    let body = problem.body(None);
+    let page = ErrorPage {
+        shell,
+        status: body.status,
+        title: body.title.to_owned(),
+        detail: body.detail,
+    };
+    (problem.status(), render(&page)).into_response()
+}
+
+/// A page as a response.
+fn render(page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// To a path of the dashboard with a GET; `/` is its first page.
+fn see_other(base: &str, path: &str) -> Response {
+    // Mounted at /dashboard, the first page is there and not at /dashboard/.
+    let location = match path.strip_prefix('/') {
+        Some(rest) if !base.is_empty() && (rest.is_empty() || rest.starts_with('?')) => {
+            format!("{base}{rest}")
+        }
+        _ => format!("{base}{path}"),
+    };
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    // What goes into an address here is encoded, so it is always a header's value.
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Text as the value of a query parameter.
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// # Errors
+/// Unless the visitor has `needed`.
+fn allowed(visitor: &Visitor, needed: Role) -> Result<(), Problem> {
+    if visitor.role < needed {
+        return Err(Problem::forbidden(visitor.role, needed));
+    }
+    Ok(())
+}
