@@ -19,33 +19,53 @@
 //! it falls. Of the document: title, author, subject, keywords, creator, producer, creation_date and
 //! modification_date, as far as it has them. Pages without a text layer come out empty.
 //!
-//! # What it takes
-//! The file is read block by block, never as a whole, and the pages wait for their consumer in a
-//! window of a few, so that memory stays flat however large the document is.
-//!
-//! pdfium is not thread-safe. One thread owns it, for the whole process; documents that are
-//! extracted at the same time take turns on it, page by page.
-//!
-//! # What it does not do yet
-//! **There is no isolation.** pdfium runs within this process: a document that crashes it, or makes
-//! it use up all memory, takes the process with it, and a page that it does not finish holds up all
-//! documents. Until pages are read in sandboxed children, hand it documents that you trust, or a
-//! process of its own.
+//! # How it is read
+//! DOCS
+
+#[cfg(not(unix))]
+compile_error!("kbqueue-pdf passes open files between processes, which takes a Unix");
 
 mod child;
+mod control;
+mod death;
 mod error;
 mod extractor;
+mod isolation;
 mod locate;
 mod options;
-mod worker;
+mod pool;
+mod protocol;
+
+use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use error::PdfError;
 pub use extractor::PdfExtractor;
+pub use isolation::Isolation;
 pub use locate::{NotFound, find_pdfium};
 pub use options::PdfOptions;
 
+use child::raw::Library;
+use child::{serve, template};
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
 /// Must be the first line of every `main` that uses this crate, before any thread or runtime.
 ///
-/// The processes that read pages will be this executable, started again: in one of them this
-/// function will do that work and not return. It does nothing yet.
-pub fn init() {}
+/// The processes that read pages are this executable, started again: in one of them this function
+/// does that work and does not return. Everywhere else it returns at once.
+pub fn init() {
+    if let Some((setup, host)) = control::Setup::from_args(env::args_os().skip(1))
+        && control::has_host()
+    {
+        template::run(setup, host, |setup| {
+            let library = Library::load(&setup.pdfium).map_err(|error| error.to_string())?;
+            Ok(serve::pdfs(library))
+        });
+    }
+    INITIALISED.store(true, Ordering::Relaxed);
+}
+
+fn is_initialised() -> bool {
+    INITIALISED.load(Ordering::Relaxed)
+}
