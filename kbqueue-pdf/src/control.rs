@@ -196,9 +196,8 @@ impl Report {
     pub(crate) fn receive(mut from: impl Read) -> io::Result<Self> {
         let mut bytes = [0; Self::BYTES];
         from.read_exact(&mut bytes)?;
-        let number = |at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-        };
+        let number =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         match bytes[0] {
             1 => Ok(Self::Ready {
                 layers: Layers::from_bits(bytes[1]),

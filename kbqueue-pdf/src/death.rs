@@ -49,9 +49,13 @@ impl Death {
         let mib = memory_bytes >> 20;
         let name = name(number);
         Self::OfDocument(if much && aborted.contains(&signal) {
-            format!("the process that read it ran out of memory, of which it may use {mib} MiB ({name})")
+            format!(
+                "the process that read it ran out of memory, of which it may use {mib} MiB ({name})"
+            )
         } else if signal == Some(Signal::SYS) {
-            format!("the process that read it was stopped by the sandbox over a forbidden call ({name})")
+            format!(
+                "the process that read it was stopped by the sandbox over a forbidden call ({name})"
+            )
         } else if signal == Some(Signal::XCPU) {
             format!("the process that read it used up its CPU time ({name})")
         } else if signal == Some(Signal::KILL) {

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::control::Setup;
 use crate::error::PdfError;
-use crate::isolation::{Isolation, Layers};
+use crate::isolation::Isolation;
 use crate::options::PdfOptions;
 use crate::pool::child::Source;
 use crate::pool::document;
@@ -52,7 +52,7 @@ impl PdfExtractor {
         #[cfg(feature = "hostile")]
         let layers = options.layers;
         #[cfg(not(feature = "hostile"))]
-        let layers = Layers::ALL;
+        let layers = crate::isolation::Layers::ALL;
         let launch = Launch {
             executable: child.transpose()?,
             setup: Setup {

@@ -19,8 +19,41 @@
 //! it falls. Of the document: title, author, subject, keywords, creator, producer, creation_date and
 //! modification_date, as far as it has them. Pages without a text layer come out empty.
 //!
-//! # How it is read
-//! DOCS
+//! # Hostile documents
+//! pdfium is C++, and documents come from strangers. So this process never loads pdfium. Each document
+//! is read by child processes of its own, and one that crashes, hangs or uses up memory ends such a
+//! child and nothing else:
+//!
+//! - The page is tried once more, alone in a fresh child. Should that die as well, the page is
+//!   delivered with the cause as its failure, and the document goes on; with
+//!   [`strict`](PdfOptions::strict), the document fails.
+//! - A page has [`page_timeout`](PdfOptions::page_timeout), a child [`memory_bytes`](PdfOptions::memory_bytes).
+//! - Dropping the future or the stream kills the children; they die with this process, too.
+//! - What they send is taken for what a stranger says: bounded, checked, and refused where it makes no
+//!   sense.
+//!
+//! On Linux, children are behind walls before they read a byte. They get the document as an open file
+//! and find nothing else: no files, no network, no other processes (landlock, and a filter of system
+//! calls), and limits on memory and CPU time. A layer that the kernel lacks is left out, and
+//! [`PdfExtractor::isolation`] tells which are there. **On other systems than Linux, children are
+//! processes like any other**, with limits alone: a document that takes over pdfium can do there what
+//! this program can.
+//!
+//! # Processes
+//! Children are this program's executable, started again: hence [`init`]. It is started once, as a
+//! template that loads pdfium and waits; children are forks of it, which take a millisecond. They share
+//! its memory layout, so that address randomisation is per template, not per document.
+//!
+//! At most one child a core runs at any time, over all documents. A small document has one; a large one
+//! is read by several where cores are idle; where there are more documents than cores they take
+//! turns. Pages wait for their consumer in a window of 64 pages and a few megabytes, so that memory
+//! stays flat however large the document is. The file is read block by block.
+//!
+//! The extractor needs a tokio runtime with I/O and time enabled.
+//!
+//! # What it does not do yet
+//! Fonts that a document does not embed are replaced by pdfium's own: children cannot open the
+//! system's.
 
 #[cfg(not(unix))]
 compile_error!("kbqueue-pdf passes open files between processes, which takes a Unix");
@@ -30,6 +63,9 @@ mod control;
 mod death;
 mod error;
 mod extractor;
+#[cfg(feature = "hostile")]
+#[doc(hidden)]
+pub mod hostile;
 mod isolation;
 mod locate;
 mod options;
@@ -63,6 +99,10 @@ pub fn init() {
             Ok(serve::pdfs(library))
         });
     }
+    set_initialised();
+}
+
+fn set_initialised() {
     INITIALISED.store(true, Ordering::Relaxed);
 }
 

@@ -69,17 +69,21 @@ pub(crate) fn seclude_template(wanted: Layers) {
 }
 
 fn basics() -> bool {
-    let no_core = set(Resource::Core, 0);
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        // Not dumpable: processes of the same user cannot look into it, nor it into itself by /proc.
-        return no_core
-            & set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok()
-            & rustix::thread::set_no_new_privs(true).is_ok();
-    }
-    #[cfg(not(target_os = "linux"))]
-    no_core
+    set(Resource::Core, 0) & keep_apart()
+}
+
+/// No privileges from now on, and no looks into it by processes of the same user.
+#[cfg(target_os = "linux")]
+fn keep_apart() -> bool {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok()
+        & rustix::thread::set_no_new_privs(true).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_apart() -> bool {
+    true
 }
 
 fn limit(limits: &Limits) -> bool {
@@ -104,7 +108,9 @@ fn set(resource: Resource, value: u64) -> bool {
 
 fn raise_stack() {
     let mut limit = getrlimit(Resource::Stack);
-    let size = limit.maximum.map_or(STACK_BYTES, |max| max.min(STACK_BYTES));
+    let size = limit
+        .maximum
+        .map_or(STACK_BYTES, |max| max.min(STACK_BYTES));
     if limit.current.is_some_and(|current| current < size) {
         limit.current = Some(size);
         let _ = setrlimit(Resource::Stack, limit);

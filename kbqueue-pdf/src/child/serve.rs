@@ -13,6 +13,10 @@ use super::raw::Library;
 use crate::protocol::{Request, encode_opened, encode_page, encode_refused};
 
 /// A document that gives its pages.
+#[cfg_attr(
+    not(feature = "hostile"),
+    allow(unreachable_pub, reason = "tests implement it")
+)]
 pub trait Pages {
     /// How many it has, at least one.
     fn total_pages(&self) -> u32;

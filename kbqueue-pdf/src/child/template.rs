@@ -140,7 +140,8 @@ impl Template {
                     self.enter_sandbox(template, size_bytes);
                     let _ = serve::serve(&self.open, File::from(document), size_bytes);
                 }));
-                drop(held);
+                // Closed by the exit and not before: until then this child counts as alive.
+                std::mem::forget(held);
                 exit(if outcome.is_ok() { DONE } else { PANICKED })
             }
         }

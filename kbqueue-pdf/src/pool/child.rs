@@ -19,6 +19,8 @@ use crate::control::End;
 use crate::death::Death;
 use crate::protocol::{self, Frame, LENGTH_BYTES, MAX_FRAME_BYTES, Malformed, Request};
 
+/// How long a child may live on that has hung up: one that ends by itself does so last.
+const GRACE: Duration = Duration::from_millis(200);
 /// How long to wait for word of the end of a child that was killed. A process that hangs in the
 /// kernel dies later.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -228,23 +230,20 @@ impl Child {
     /// Makes sure that the child is dead, and says what it died of.
     pub(super) async fn autopsy(mut self, broken: Broken) -> Death {
         // One that has gone by itself tells more of the cause before it is killed.
-        if !matches!(broken, Broken::Gone) {
-            self.source.template.kill(self.id);
+        if matches!(broken, Broken::Gone)
+            && let Ok(end) = timeout(GRACE, &mut self.end).await
+        {
+            return match end.ok().flatten() {
+                Some(end) => Death::of(end, self.source.memory_bytes),
+                None => Death::Elsewhere("the process from which they come has died".to_owned()),
+            };
         }
-        let mut end = timeout(LAST_WORD, &mut self.end).await;
-        if end.is_err() {
-            self.source.template.kill(self.id);
-            end = timeout(LAST_WORD, &mut self.end).await;
-        }
-        let end = end.ok().map(|end| end.ok().flatten());
-        match (broken, end) {
-            (Broken::Late, _) => Death::late(self.source.page_timeout),
-            (Broken::Malformed(malformed), _) => Death::nonsense(&chain(&malformed)),
-            (Broken::Gone, None) => Death::nonsense("it hung up and lived on"),
-            (Broken::Gone, Some(None)) => {
-                Death::Elsewhere("the process from which they come has died".to_owned())
-            }
-            (Broken::Gone, Some(Some(end))) => Death::of(end, self.source.memory_bytes),
+        self.source.template.kill(self.id);
+        let _ = timeout(LAST_WORD, &mut self.end).await;
+        match broken {
+            Broken::Late => Death::late(self.source.page_timeout),
+            Broken::Malformed(malformed) => Death::nonsense(&chain(&malformed)),
+            Broken::Gone => Death::nonsense("it hung up and lived on"),
         }
     }
 }

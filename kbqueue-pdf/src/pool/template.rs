@@ -253,9 +253,9 @@ impl Shared {
 impl Launch {
     /// For errors.
     pub(crate) fn executable(&self) -> PathBuf {
-        self.executable.clone().unwrap_or_else(|| {
-            env::current_exe().unwrap_or_else(|_| PathBuf::from("this program"))
-        })
+        self.executable
+            .clone()
+            .unwrap_or_else(|| env::current_exe().unwrap_or_else(|_| PathBuf::from("this program")))
     }
 
     fn start(&self) -> Result<(process::Child, UnixStream, Layers), PdfError> {

@@ -74,12 +74,7 @@ impl Window {
         .await;
     }
 
-    pub(super) fn put(
-        &self,
-        number: u32,
-        page: Result<ExtractedPage, ExtractError>,
-        bytes: usize,
-    ) {
+    pub(super) fn put(&self, number: u32, page: Result<ExtractedPage, ExtractError>, bytes: usize) {
         let mut inner = self.inner();
         inner.ready.insert(number, (page, bytes));
         inner.held_bytes += bytes;

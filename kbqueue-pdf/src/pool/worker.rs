@@ -124,9 +124,8 @@ impl Worker {
                 }
                 Outcome::Died(at, Death::OfDocument(cause)) if suspect == Some(at) => {
                     tracing::warn!(page = at, cause, "a page of a PDF is given up");
-                    let cause = format!(
-                        "page {at} could not be read: {cause}, and so did the next one"
-                    );
+                    let cause =
+                        format!("page {at} could not be read: {cause}, and so did the next one");
                     self.deliver(failed(at, cause), 0)?;
                     page = at + 1;
                 }

@@ -69,7 +69,9 @@ fn a_page_comes_out_as_it_went_in() {
 #[test]
 fn an_opening_comes_out_as_it_went_in() {
     let mut properties = Properties::default();
-    properties.0.insert("title".to_owned(), "A title".to_owned());
+    properties
+        .0
+        .insert("title".to_owned(), "A title".to_owned());
     match decode(body(&encode_opened(12, &properties))).unwrap() {
         Frame::Opened {
             total_pages,
@@ -124,7 +126,10 @@ fn a_frame_cut_anywhere_or_with_more_behind_it_is_refused() {
 
 #[test]
 fn what_no_honest_child_says_is_refused() {
-    assert_eq!(refusal(|page| page.images[0].bbox[2] = f32::NAN), Malformed::Value);
+    assert_eq!(
+        refusal(|page| page.images[0].bbox[2] = f32::NAN),
+        Malformed::Value
+    );
     assert_eq!(
         refusal(|page| page.provenance.confidence = Some(f32::INFINITY)),
         Malformed::Value

@@ -74,11 +74,15 @@ pub(crate) fn encode_page(page: ExtractedPage) -> Vec<u8> {
     });
 
     let mut room = MAX_FRAME_BYTES - message.0.len();
-    let images = page.images.into_iter().take(MAX_IMAGES).take_while(|image| {
-        let fits = room.checked_sub(most_bytes(image));
-        room = fits.unwrap_or(0);
-        fits.is_some()
-    });
+    let images = page
+        .images
+        .into_iter()
+        .take(MAX_IMAGES)
+        .take_while(|image| {
+            let fits = room.checked_sub(most_bytes(image));
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        });
     message.list(images.collect::<Vec<_>>(), |message, image| {
         message.bytes(&image.bytes);
         message.text(&image.media_type, MAX_NAME_BYTES);
