@@ -2,11 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::{ExtractError, Properties};
-use rustix::io::Errno;
 
 use super::document::OpenDocument;
 use super::raw::Library;
@@ -61,7 +59,7 @@ pub(crate) fn pdfs(library: Library) -> Open {
 /// # Errors
 /// The host has gone.
 pub(crate) fn serve(open: &Open, document: File, size_bytes: u64) -> io::Result<()> {
-    let mut session = Session(rustix::stdio::stdin());
+    let mut session = HostSocket;
     let mut pages = match open(document, size_bytes) {
         Ok(pages) => pages,
         Err(error) => return session.write_all(&encode_refused(&error)),
@@ -81,23 +79,23 @@ pub(crate) fn serve(open: &Open, document: File, size_bytes: u64) -> io::Result<
     }
 }
 
-/// Reads and writes by plain `read` and `write`, which is what the sandbox lets through.
-struct Session<'a>(BorrowedFd<'a>);
+/// Standard input, which is the socket to the host. Read and written by plain `read` and `write`, which
+/// is what the sandbox lets through.
+pub(super) struct HostSocket;
 
-impl Read for Session<'_> {
+impl Read for HostSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| {
-            rustix::io::read(self.0.as_fd(), &mut *buffer)
+            rustix::io::read(rustix::stdio::stdin(), &mut *buffer)
         })?)
     }
 }
 
-impl Write for Session<'_> {
+impl Write for HostSocket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        match rustix::io::write(self.0.as_fd(), buffer) {
-            Err(Errno::INTR) => Err(io::ErrorKind::Interrupted.into()),
-            other => Ok(other?),
-        }
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::io::write(rustix::stdio::stdin(), buffer)
+        })?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

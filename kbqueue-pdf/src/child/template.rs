@@ -3,7 +3,7 @@
 //! A fork costs a fraction of what a new process does, which would have to load pdfium again.
 #![allow(
     unsafe_code,
-    reason = "fork, wait4 and _exit have no safe binding; each says why it is right here"
+    reason = "fork, wait4, close_range and _exit have no safe binding; each says why it is right here"
 )]
 
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::{fs, io, process};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process};
 
 use super::sandbox::{self, Limits};
-use super::serve::{self, Open};
+use super::serve::{self, HostSocket, Open};
 use crate::control::{Command, End, Report, Setup};
 use crate::isolation::Layers;
 
@@ -47,11 +47,12 @@ pub(crate) fn run(
     prepare: impl FnOnce(&Setup) -> Result<Open, String>,
 ) -> ! {
     sandbox::die_with_parent(Pid::from_raw(host.cast_signed()));
+    close_inherited();
     let prepared = single_threaded()
         .map_err(|reason| (false, reason))
         .and_then(|()| prepare(&setup).map_err(|reason| (true, reason)));
     let control = rustix::stdio::stdin();
-    let mut out = ControlWriter;
+    let mut out = HostSocket;
     match prepared {
         Err((by_library, reason)) => {
             let _ = (Report::Failed { by_library }).send(&mut out);
@@ -92,7 +93,7 @@ impl Template {
                 let child = self.children.swap_remove(index);
                 let id = child.id;
                 let end = bury(&child);
-                if (Report::Ended { id, end }).send(ControlWriter).is_err() {
+                if (Report::Ended { id, end }).send(HostSocket).is_err() {
                     return;
                 }
             }
@@ -104,7 +105,7 @@ impl Template {
                                 status: End::NEVER_BEGAN,
                                 peak_kib: 0,
                             };
-                            let _ = (Report::Ended { id, end }).send(ControlWriter);
+                            let _ = (Report::Ended { id, end }).send(HostSocket);
                         }
                     }
                     Ok(Some((Command::Kill { id }, _))) => {
@@ -177,6 +178,22 @@ impl Template {
     }
 }
 
+/// Closes what the host has opened without a thought to the processes that it starts: sockets that a
+/// supervisor passed to it, for instance. No child may find those.
+fn close_inherited() {
+    // SAFETY: nothing here has opened a descriptor yet that it would go on to use.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0 {
+            return;
+        }
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        for fd in 3..i32::try_from(limit.min(1 << 16)).unwrap_or(i32::MAX) {
+            libc::close(fd);
+        }
+    }
+}
+
 /// A fork has one thread, whatever locks the others held.
 fn single_threaded() -> Result<(), String> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {
@@ -245,22 +262,5 @@ fn wait(pid: Pid) -> End {
     End {
         status,
         peak_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0) / unit,
-    }
-}
-
-/// Standard input, which is a socket, to write to.
-struct ControlWriter;
-
-impl io::Write for ControlWriter {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        // Not a `write`: a host that has gone must not become a signal.
-        let flags = rustix::net::SendFlags::NOSIGNAL;
-        Ok(rustix::io::retry_on_intr(|| {
-            rustix::net::send(rustix::stdio::stdin(), buffer, flags)
-        })?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

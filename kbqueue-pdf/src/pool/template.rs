@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::control::{Command, End, Report, Setup};
 use crate::error::PdfError;
-use crate::isolation::Layers;
+use crate::isolation::{Isolation, Layers};
 
 /// Loading takes milliseconds, on a machine that is starved of everything perhaps seconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,6 +83,7 @@ impl Template {
             return Ok(template);
         }
         let template = Arc::new(Self::start(launch.clone())?);
+        template.report();
         templates.push((launch.clone(), Arc::downgrade(&template)));
         Ok(template)
     }
@@ -107,6 +108,18 @@ impl Template {
             .recv()
             .expect("the thread always sends an outcome")?;
         Ok(Self { shared, layers })
+    }
+
+    fn report(&self) {
+        let isolation = Isolation::new(self.layers);
+        if isolation.is_complete() {
+            tracing::info!(%isolation, "PDFs are read in processes of their own");
+        } else {
+            tracing::warn!(
+                %isolation,
+                "PDFs are read in processes of their own, but this system lacks a part of the sandbox"
+            );
+        }
     }
 
     /// The layers around every child.
@@ -274,7 +287,6 @@ impl Launch {
             // Before it starts: tesseract's threads take several times as long as one alone, and
             // the library that starts them reads this when it is loaded.
             .env("OMP_THREAD_LIMIT", "1")
-            .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

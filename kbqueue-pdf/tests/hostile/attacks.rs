@@ -223,3 +223,17 @@ async fn a_strict_extractor_fails_the_document_and_names_page_and_cause() {
         "{error}"
     );
 }
+
+/// The three standard ones, of which the first is the session, and a sign of life. (The document was
+/// closed when it had been read.)
+#[tokio::test]
+async fn a_child_has_no_descriptor_but_those_that_are_meant_for_it() {
+    // Left open for whatever processes this one starts.
+    let careless = tempfile::tempfile().unwrap();
+    rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).unwrap();
+    let mut options = options(Walls::All);
+    // So that the template is started now.
+    options.memory_bytes += 7 << 20;
+    let page = page(options, "descriptors").await;
+    assert_eq!((page.text.as_str(), &page.failure), ("4", &None));
+}

@@ -143,6 +143,11 @@ fn perform(line: &str) -> io::Result<String> {
             return perform("spin");
         }
 
+        ["descriptors"] => {
+            // SAFETY: no memory is involved.
+            let open = (0..256).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } != -1);
+            return Ok(open.count().to_string());
+        }
         ["passwd"] => return fs::read_to_string("/etc/passwd"),
         ["create", path] => fs::write(path, "was here")?,
         ["connect", address] => {
