@@ -47,13 +47,6 @@ impl OpenDocument {
         file: File,
         size_bytes: u64,
     ) -> Result<Self, ExtractError> {
-        let found = file.metadata().map_err(unreadable)?.len();
-        if found != size_bytes {
-            return Err(ExtractError::transient(format!(
-                "the file has {found} bytes where {size_bytes} were announced: it was cut off or \
-                 replaced"
-            )));
-        }
         let source = Source::new(file, size_bytes);
         check_header(&source, size_bytes)?;
 
