@@ -9,7 +9,7 @@ use crate::options::PdfOptions;
 use crate::worker::Engine;
 
 /// Grows with every change to what comes out of a document, and with no other.
-const OUTPUT_VERSION: u32 = 1;
+const OUTPUT_VERSION: u32 = 2;
 
 /// Pages asked for ahead of the consumer: enough to keep pdfium busy while a checkpoint is written,
 /// few enough to hold in memory.

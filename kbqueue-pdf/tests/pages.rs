@@ -317,5 +317,5 @@ async fn an_outline_that_goes_in_circles_ends() {
 
 #[tokio::test]
 async fn the_fingerprint_names_the_output_version() {
-    assert_eq!(common::extractor().fingerprint(), "pdf-text/1");
+    assert_eq!(common::extractor().fingerprint(), "pdf-text/2");
 }

@@ -10,11 +10,13 @@ use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{ExtractError, Properties};
 
 use super::info::{self, Outline};
-use super::raw::{Document, Library, OpenFailure, Page, Rect, Source};
+use super::raw::{Document, Library, OpenFailure, Page, Rect};
+use super::repair::repair;
+use super::source::Source;
 use super::text::{self, TextBuilder};
 
 const HEADER: &[u8] = b"%PDF-";
-const HEADER_WITHIN_BYTES: u64 = 1024;
+const HEADER_WITHIN_BYTES: usize = 1024;
 const MAX_PAGES: u32 = 100_000;
 /// A dense page has 20,000 characters.
 const MAX_PAGE_CHARS: c_int = 2_000_000;
@@ -31,9 +33,11 @@ const REOPEN_AT_MOST: u32 = 20;
 pub(crate) struct OpenDocument {
     library: Library,
     source: Rc<Source>,
+    password: Option<String>,
     document: Document,
     outline: Outline,
     total_pages: u32,
+    repaired: bool,
     /// What opening it cost, and how far the source was read then.
     opening_bytes: u64,
     opened_at_bytes: u64,
@@ -41,11 +45,13 @@ pub(crate) struct OpenDocument {
 }
 
 impl OpenDocument {
-    /// Opens the PDF in the first `size_bytes` of `file`.
+    /// Opens the PDF in the first `size_bytes` of `file`, with `password` where it takes one. A
+    /// damaged one is repaired in memory, as far as pages are left of it.
     pub(crate) fn open(
         library: Library,
         file: File,
         size_bytes: u64,
+        password: Option<&str>,
     ) -> Result<Self, ExtractError> {
         let found = file.metadata().map_err(unreadable)?.len();
         if found != size_bytes {
@@ -54,24 +60,30 @@ impl OpenDocument {
                  replaced"
             )));
         }
-        let source = Source::new(file, size_bytes);
-        check_header(&source, size_bytes)?;
-
-        let source = Rc::new(source);
-        let before = source.bytes_read();
-        let opened = Document::open(library, &source);
-        if let Some(error) = source.take_failure() {
-            return Err(unreadable(error));
+        let mut source = Rc::new(Source::new(file, size_bytes));
+        let header = find_header(&source)?;
+        let mut before = source.bytes_read();
+        let mut opened = try_open(library, &source, password)?;
+        let mut repaired = false;
+        if is_damaged(&opened)
+            && let Some(whole) = repair(source.from(header)).map_err(unreadable)?
+        {
+            source = Rc::new(whole);
+            before = 0;
+            opened = try_open(library, &source, password)?;
+            repaired = true;
         }
-        let document = opened.map_err(refused)?;
+        let document = opened.map_err(|failure| refused(failure, password.is_some()))?;
         let total_pages = total_pages(document.page_count())?;
         let outline = Outline::read(&document);
         let opened_at_bytes = source.bytes_read();
         Ok(Self {
             library,
+            password: password.map(str::to_owned),
             document,
             outline,
             total_pages,
+            repaired,
             opening_bytes: opened_at_bytes - before,
             opened_at_bytes,
             pages_since: 0,
@@ -84,7 +96,12 @@ impl OpenDocument {
     }
 
     pub(crate) fn properties(&self) -> Properties {
-        info::properties(&self.document)
+        let mut properties = info::properties(&self.document);
+        if self.repaired {
+            let (name, value) = (Properties::REPAIRED.to_owned(), "true".to_owned());
+            properties.0.insert(name, value);
+        }
+        properties
     }
 
     /// Reads the page `number`, from 1. A page that cannot be read says so in its `failure`; an
@@ -135,7 +152,7 @@ impl OpenDocument {
             return;
         }
         // If it fails, the old one still serves.
-        if let Ok(document) = Document::open(self.library, &self.source) {
+        if let Ok(document) = Document::open(self.library, &self.source, self.password.as_deref()) {
             self.document = document;
         }
         self.opened_at_bytes = self.source.bytes_read();
@@ -143,19 +160,60 @@ impl OpenDocument {
     }
 }
 
-fn check_header(source: &Source, size_bytes: u64) -> Result<(), ExtractError> {
-    if size_bytes == 0 {
+/// Where the document begins in its file.
+fn find_header(source: &Source) -> Result<u64, ExtractError> {
+    if source.len() == 0 {
         return Err(ExtractError::permanent("the file is empty"));
     }
-    let len = usize::try_from(size_bytes.min(HEADER_WITHIN_BYTES)).expect("1,024 fits");
-    let mut start = vec![0; len];
-    source.read(&mut start, 0).map_err(unreadable)?;
-    if start.windows(HEADER.len()).any(|bytes| bytes == HEADER) {
-        return Ok(());
+    let start = source.bytes(0, HEADER_WITHIN_BYTES).map_err(unreadable)?;
+    let found = start
+        .windows(HEADER.len())
+        .position(|bytes| bytes == HEADER);
+    match found {
+        Some(position) => Ok(position as u64),
+        None => Err(ExtractError::permanent(format!(
+            "not a PDF{}: there is no %PDF- header in its first 1,024 bytes",
+            what_else(&start)
+        ))),
     }
-    Err(ExtractError::permanent(
-        "not a PDF: there is no %PDF- header in its first 1,024 bytes",
-    ))
+}
+
+/// What a file that is no PDF seems to be.
+fn what_else(start: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
+    if text.starts_with("<!doctype html") || text.contains("<html") {
+        " but a web page (often what a server answers in place of the document: download it again)"
+    } else if start.starts_with(b"PK\x03\x04") {
+        " but a ZIP archive or an office document (export it as PDF)"
+    } else if start.starts_with(b"\x89PNG") || start.starts_with(b"\xFF\xD8\xFF") {
+        " but an image (print it as PDF)"
+    } else if start.iter().all(|byte| *byte == 0) {
+        " but a file of zeros (an upload or a copy that broke off: do it again)"
+    } else {
+        ""
+    }
+}
+
+/// What pdfium says to the document; an error when the file could not be read.
+fn try_open(
+    library: Library,
+    source: &Rc<Source>,
+    password: Option<&str>,
+) -> Result<Result<Document, OpenFailure>, ExtractError> {
+    let opened = Document::open(library, source, password);
+    match source.take_failure() {
+        Some(error) => Err(unreadable(error)),
+        None => Ok(opened),
+    }
+}
+
+/// Whether a repair may help: pdfium takes a document without a page for a good one.
+fn is_damaged(opened: &Result<Document, OpenFailure>) -> bool {
+    match opened {
+        Ok(document) => document.page_count() <= 0,
+        Err(failure) => matches!(failure, OpenFailure::Format),
+    }
 }
 
 fn total_pages(count: c_int) -> Result<u32, ExtractError> {
@@ -213,11 +271,16 @@ fn contains(bounds: &Rect, x: f64, y: f64) -> bool {
     (bounds.left..=bounds.right).contains(&x) && (bounds.bottom..=bounds.top).contains(&y)
 }
 
-fn refused(failure: OpenFailure) -> ExtractError {
+fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {
     ExtractError::permanent(match failure {
+        OpenFailure::Password if with_password => {
+            "the PDF is encrypted and its password is another one than was given: upload it again \
+             with the right password"
+                .to_owned()
+        }
         OpenFailure::Password => {
-            "the PDF is encrypted and needs a password to open: remove the password and upload it \
-             again"
+            "the PDF is encrypted and needs a password to open: upload it again with its password, \
+             or without the encryption"
                 .to_owned()
         }
         OpenFailure::Security => {
@@ -226,7 +289,7 @@ fn refused(failure: OpenFailure) -> ExtractError {
                 .to_owned()
         }
         OpenFailure::Format => {
-            "the PDF is damaged: its structure cannot be read; open it in a PDF viewer and save or \
+            "the PDF is damaged: its structure cannot be read, and no page of it was found; open it in a PDF viewer and save or \
              print it as a new PDF"
                 .to_owned()
         }

@@ -3,4 +3,6 @@
 pub(crate) mod document;
 mod info;
 pub(crate) mod raw;
+mod repair;
+mod source;
 mod text;

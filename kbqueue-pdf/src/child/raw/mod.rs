@@ -8,10 +8,7 @@
     reason = "pdfium is a C library, and pdfium-render's safe half loses text on rotated pages"
 )]
 
-use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_uchar, c_ulong, c_void};
-use std::fs::File;
-use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::ptr;
@@ -21,6 +18,8 @@ use pdfium_render::prelude::{
     FPDF_BOOKMARK, FPDF_DOCUMENT, FPDF_FILEACCESS, FPDF_PAGE, FPDF_TEXTPAGE, FS_RECTF, Pdfium,
     PdfiumError, PdfiumLibraryBindings, PdfiumLibraryBindingsAccessor,
 };
+
+use super::source::Source;
 
 /// Longest string that is fetched from a document, in bytes of UTF-16.
 const MAX_STRING_BYTES: c_ulong = 1 << 20;
@@ -46,51 +45,6 @@ impl Library {
     }
 }
 
-/// A file that pdfium reads block by block, so that it never lies in memory as a whole.
-pub(crate) struct Source {
-    file: File,
-    len: u64,
-    bytes_read: Cell<u64>,
-    failure: RefCell<Option<io::Error>>,
-}
-
-impl Source {
-    /// The first `len` bytes of `file`.
-    pub(crate) fn new(file: File, len: u64) -> Self {
-        Self {
-            file,
-            len,
-            bytes_read: Cell::new(0),
-            failure: RefCell::new(None),
-        }
-    }
-
-    /// Fills `buffer` from `position` on.
-    pub(crate) fn read(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        #[cfg(unix)]
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, position)?;
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            (&self.file).seek(SeekFrom::Start(position))?;
-            (&self.file).read_exact(buffer)?;
-        }
-        self.bytes_read
-            .set(self.bytes_read.get() + buffer.len() as u64);
-        Ok(())
-    }
-
-    /// All bytes read so far, repeated ones counted again.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.bytes_read.get()
-    }
-
-    /// Why the last block could not be read. pdfium takes such a block for damage in the document.
-    pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        self.failure.borrow_mut().take()
-    }
-}
-
 /// `m_GetBlock` of `FPDF_FILEACCESS`: 1 when the whole block was read, else 0. It must not panic,
 /// since no panic may cross C++.
 unsafe extern "C" fn read_block(
@@ -112,7 +66,7 @@ unsafe extern "C" fn read_block(
     match source.read(buffer, position as u64) {
         Ok(()) => 1,
         Err(error) => {
-            *source.failure.borrow_mut() = Some(error);
+            source.fail(error);
             0
         }
     }
@@ -136,16 +90,24 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    pub(crate) fn open(library: Library, source: &Rc<Source>) -> Result<Self, OpenFailure> {
+    pub(crate) fn open(
+        library: Library,
+        source: &Rc<Source>,
+        password: Option<&str>,
+    ) -> Result<Self, OpenFailure> {
         let source = Rc::clone(source);
         let mut access = FPDF_FILEACCESS {
-            m_FileLen: c_ulong::try_from(source.len).map_err(|_| OpenFailure::Format)?,
+            m_FileLen: c_ulong::try_from(source.len()).map_err(|_| OpenFailure::Format)?,
             m_GetBlock: Some(read_block),
             m_Param: Rc::as_ptr(&source).cast_mut().cast(),
         };
         // SAFETY: pdfium copies `access`, and what its `m_Param` points to is freed after the
         // document, by the order of `Drop`.
-        let handle = unsafe { library.ffi.FPDF_LoadCustomDocument(&raw mut access, None) };
+        let handle = unsafe {
+            library
+                .ffi
+                .FPDF_LoadCustomDocument(&raw mut access, password)
+        };
         if handle.is_null() {
             // Only now: a success does not reset the code.
             // SAFETY: no arguments.
