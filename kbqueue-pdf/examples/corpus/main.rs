@@ -2,12 +2,16 @@
 //!
 //! `cargo run --release -p kbqueue-pdf --all-features --example corpus -- DIR WHAT`, where WHAT is
 //! - `outcomes`: every file of the directory, and what became of it;
+//! - `show`: with a file in place of the directory, what comes out of it;
+//! - `text`: whether every visible character is there and none from outside the page;
+//! - `speed` and `raw`: pages per second of the extractor, and of one process that only calls pdfium;
 //! - `truncated`: 100 files of which 30 to 98 % are kept, and how many open;
 //! - `mutants`: 2,000 damaged files, each of which must end in pages or in an error.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/common/damage.rs"]
 mod damage;
+mod reference;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -33,19 +37,28 @@ fn main() {
     kbqueue_pdf::init();
     let mut arguments = std::env::args().skip(1);
     let (Some(directory), Some(what)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: corpus DIR outcomes|truncated|mutants");
+        eprintln!("usage: corpus DIR outcomes|show|text|speed|raw|truncated|mutants");
         std::process::exit(2);
     };
+    let path = Path::new(&directory);
+    match what.as_str() {
+        "reference" => return reference::print(path),
+        "raw" => return reference::measure(&files(path)),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let extractor = PdfExtractor::new(PdfOptions::new(find_pdfium().unwrap())).unwrap();
-    let files = files(Path::new(&directory));
+    let files = files(path);
     runtime.block_on(async {
         match what.as_str() {
             "outcomes" => outcomes(&extractor, &files).await,
             "truncated" => truncated(&extractor, &files).await,
+            "show" => show(&extractor, Path::new(&directory)).await,
+            "text" => text(&extractor, &files).await,
+            "speed" => speed(&extractor, &files).await,
             "mutants" => mutants(&extractor, &files).await,
             other => panic!("nothing is called {other}"),
         }
@@ -55,6 +68,9 @@ fn main() {
 /// All PDFs below the directory, in the order of their names.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
+    if directory.is_file() {
+        return vec![directory.to_owned()];
+    }
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
         for entry in fs::read_dir(directory).unwrap() {
@@ -124,6 +140,63 @@ async fn outcomes(extractor: &PdfExtractor, files: &[PathBuf]) {
             }
             Err(error) => println!("{path}\t{took} ms\terror: {error}"),
         }
+    }
+}
+
+/// Compares with a walk over every character, which another process makes.
+async fn text(extractor: &PdfExtractor, files: &[PathBuf]) {
+    let (mut pages, mut chars, mut wrong) = (0, 0, 0);
+    for path in files {
+        let Ok(outcome) = extract(extractor, File::open(path).unwrap()).await else {
+            continue;
+        };
+        if outcome.properties.is_repaired() {
+            continue;
+        }
+        let walked = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg(path)
+            .arg("reference")
+            .output()
+            .unwrap();
+        let walked = String::from_utf8(walked.stdout).unwrap();
+        for (page, walked) in outcome.pages.iter().zip(walked.lines()) {
+            let found = reference::counted(&page.text);
+            let expected = reference::counted(walked);
+            pages += 1;
+            chars += expected.values().sum::<i64>();
+            if found != expected
+                && matches!(page.provenance.reason.as_str(), "text_layer" | "no_text")
+            {
+                wrong += 1;
+                let difference = reference::difference(&found, &expected);
+                println!("{} page {}: {difference}", path.display(), page.number);
+            }
+        }
+    }
+    println!("{pages} pages, {chars} characters; {wrong} pages differ");
+    assert_eq!(wrong, 0);
+}
+
+async fn speed(extractor: &PdfExtractor, files: &[PathBuf]) {
+    let began = Instant::now();
+    let mut pages = 0;
+    for path in files.iter().filter(|path| reference::is_measured(path)) {
+        if let Ok(outcome) = extract(extractor, File::open(path).unwrap()).await {
+            pages += outcome.pages.len();
+        }
+    }
+    reference::report(pages, began);
+}
+
+async fn show(extractor: &PdfExtractor, file: &Path) {
+    let outcome = extract(extractor, File::open(file).unwrap()).await.unwrap();
+    println!("{:?}", outcome.properties);
+    for page in outcome.pages {
+        println!(
+            "--- page {}: {:?} {:?}",
+            page.number, page.provenance, page.failure
+        );
+        println!("{}", page.text);
     }
 }
 

@@ -9,11 +9,12 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{ExtractError, Properties};
 
+use super::characters::Characters;
 use super::info::{self, Outline};
 use super::raw::{Document, Library, OpenFailure, Page, Rect};
 use super::repair::repair;
 use super::source::Source;
-use super::text::{self, TextBuilder};
+use super::text;
 
 const HEADER: &[u8] = b"%PDF-";
 const HEADER_WITHIN_BYTES: usize = 1024;
@@ -243,32 +244,13 @@ fn read_text(document: &Document, index: c_int) -> Result<String, String> {
              supported"
         ));
     }
-    // Character by character, because FPDFText_GetText leaves out code points above U+FFFF and gives
-    // what lies outside the visible part of the page.
-    let bounds = visible_part(&page);
-    let mut builder = TextBuilder::default();
-    for i in 0..count {
-        let visible = || {
-            bounds
-                .zip(text.centre(i))
-                .is_none_or(|(bounds, (x, y))| contains(&bounds, x, y))
-        };
-        match text.code(i) {
-            0x02 if text.is_hyphen(i) => builder.push_line_end_hyphen(visible),
-            code => builder.push(code, visible),
-        }
-    }
-    Ok(builder.finish())
+    Ok(Characters::read(&text, count, visible_part(&page)).text())
 }
 
 /// `None` where the page's boxes leave nothing to see: viewers then ignore them.
 fn visible_part(page: &Page<'_>) -> Option<Rect> {
     page.bounds()
         .filter(|bounds| bounds.left < bounds.right && bounds.bottom < bounds.top)
-}
-
-fn contains(bounds: &Rect, x: f64, y: f64) -> bool {
-    (bounds.left..=bounds.right).contains(&x) && (bounds.bottom..=bounds.top).contains(&y)
 }
 
 fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {
