@@ -197,6 +197,28 @@ async fn show(extractor: &PdfExtractor, file: &Path) {
             page.number, page.provenance, page.failure
         );
         println!("{}", page.text);
+        for (n, image) in page.images.iter().enumerate() {
+            println!(
+                "image {n}: {} {}x{} at {:?}, {} bytes, thumbnail {:?}, {:?}",
+                image.media_type,
+                image.width,
+                image.height,
+                image.bbox,
+                image.bytes.len(),
+                image.thumbnail.as_ref().map(|bytes| bytes.len()),
+                image.caption
+            );
+            if let Some(directory) = std::env::var_os("IMAGES") {
+                let name = file.file_stem().unwrap().to_string_lossy();
+                let path = Path::new(&directory).join(format!("{name}-{}-{n}", page.number));
+                let extension = image.media_type.rsplit('/').next().unwrap();
+                fs::write(path.with_extension(extension), &image.bytes).unwrap();
+                if let Some(thumbnail) = &image.thumbnail {
+                    let small = format!("small.{extension}");
+                    fs::write(path.with_extension(small), thumbnail).unwrap();
+                }
+            }
+        }
     }
 }
 

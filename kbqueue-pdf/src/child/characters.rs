@@ -2,8 +2,9 @@
 
 use std::ffi::c_int;
 
+use super::captions::TextLine;
 use super::layout::{self, Break, Line};
-use super::raw::{Rect, TextPage};
+use super::raw::{Page, Rect, TextPage};
 use super::text::TextBuilder;
 
 /// Alef, bare and with its marks: the second half of a ligature with lam.
@@ -74,6 +75,34 @@ impl<'p> Characters<'p> {
         }
         self.push(&mut builder, next..self.codes.len());
         builder.finish()
+    }
+
+    /// The lines, each with its text and its place on the page that is shown.
+    pub(super) fn text_lines(&self, page: &Page<'_>) -> Vec<TextLine> {
+        let lines = self.lines();
+        let breaks = layout::breaks(&lines);
+        let mut next = 0;
+        let mut found = Vec::new();
+        for (line, end) in lines.iter().zip(breaks) {
+            let range = std::mem::replace(&mut next, line.end)..line.end;
+            let Some((first, last)) = line.first.zip(line.last) else {
+                continue;
+            };
+            let mut builder = TextBuilder::default();
+            self.push(&mut builder, range);
+            let around = Rect {
+                left: first.left.min(last.left),
+                bottom: first.bottom.min(last.bottom),
+                right: first.right.max(last.right),
+                top: first.top.max(last.top),
+            };
+            found.push(TextLine {
+                text: builder.finish(),
+                shown: page.shown(&around),
+                end,
+            });
+        }
+        found
     }
 
     fn push(&self, builder: &mut TextBuilder, range: std::ops::Range<usize>) {

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-use kbqueue_core::extract::ExtractedPage;
+use kbqueue_core::extract::{ExtractedImage, ExtractedPage};
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{ExtractError, Properties};
 
 use super::characters::Characters;
+use super::images::Images;
 use super::info::{self, Outline};
 use super::raw::{Document, Library, OpenFailure, Page, Rect};
 use super::repair::repair;
@@ -21,6 +22,8 @@ const HEADER_WITHIN_BYTES: usize = 1024;
 const MAX_PAGES: u32 = 100_000;
 /// A dense page has 20,000 characters.
 const MAX_PAGE_CHARS: c_int = 2_000_000;
+/// What a page draws beyond so many things is not looked at for pictures.
+const MAX_OBJECTS: usize = 20_000;
 const MAX_LABEL_CHARS: usize = 100;
 
 // pdfium keeps every object and stream that a page touched until the document is closed, so it is
@@ -37,6 +40,7 @@ pub(crate) struct OpenDocument {
     password: Option<String>,
     document: Document,
     outline: Outline,
+    images: Images,
     total_pages: u32,
     repaired: bool,
     /// What opening it cost, and how far the source was read then.
@@ -83,6 +87,7 @@ impl OpenDocument {
             password: password.map(str::to_owned),
             document,
             outline,
+            images: Images::default(),
             total_pages,
             repaired,
             opening_bytes: opened_at_bytes - before,
@@ -112,9 +117,13 @@ impl OpenDocument {
         self.pages_since += 1;
         let index = number - 1;
         let c_index = c_int::try_from(index).expect("a document has at most MAX_PAGES pages");
-        let (text, failure) = match read_text(&self.document, c_index) {
-            Ok(text) => (text, None),
-            Err(cause) => (String::new(), Some(format!("page {number} {cause}"))),
+        let read = read(&self.document, c_index, &mut self.images);
+        let (text, images, failure) = match read {
+            Ok((text, images)) => (text, images, None),
+            Err(cause) => {
+                let failure = format!("page {number} {cause}");
+                (String::new(), Vec::new(), Some(failure))
+            }
         };
         let label = self.document.page_label(c_index);
         if let Some(error) = self.source.take_failure() {
@@ -138,7 +147,7 @@ impl OpenDocument {
             },
             text,
             failure,
-            images: Vec::new(),
+            images,
         })
     }
 
@@ -227,7 +236,11 @@ fn total_pages(count: c_int) -> Result<u32, ExtractError> {
     }
 }
 
-fn read_text(document: &Document, index: c_int) -> Result<String, String> {
+fn read(
+    document: &Document,
+    index: c_int,
+    images: &mut Images,
+) -> Result<(String, Vec<ExtractedImage>), String> {
     let page = document
         .page(index)
         .ok_or("could not be loaded: it is missing or damaged")?;
@@ -244,7 +257,10 @@ fn read_text(document: &Document, index: c_int) -> Result<String, String> {
              supported"
         ));
     }
-    Ok(Characters::read(&text, count, visible_part(&page)).text())
+    let characters = Characters::read(&text, count, visible_part(&page));
+    let objects = page.objects(MAX_OBJECTS);
+    let images = images.read(document, &page, &objects, || characters.text_lines(&page));
+    Ok((characters.text(), images))
 }
 
 /// `None` where the page's boxes leave nothing to see: viewers then ignore them.

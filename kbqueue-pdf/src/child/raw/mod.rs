@@ -8,6 +8,9 @@
     reason = "pdfium is a C library, and pdfium-render's safe half loses text on rotated pages"
 )]
 
+mod bitmap;
+mod objects;
+mod structure;
 mod text;
 
 use std::ffi::{c_int, c_uchar, c_ulong, c_void};
@@ -21,6 +24,8 @@ use pdfium_render::prelude::{
     PdfiumLibraryBindings, PdfiumLibraryBindingsAccessor,
 };
 
+pub(crate) use self::bitmap::Bitmap;
+pub(crate) use self::objects::{Kind, Object};
 pub(crate) use self::text::TextPage;
 use super::source::Source;
 
