@@ -209,7 +209,7 @@ impl Worker {
     }
 
     fn open(&mut self, file: File, size_bytes: u64) -> Result<Opened, ExtractError> {
-        let document = OpenDocument::open(self.library, file, size_bytes, None)?;
+        let document = OpenDocument::open(self.library, file, size_bytes, None, None)?;
         self.last_id += 1;
         let opened = Opened {
             total_pages: document.total_pages(),

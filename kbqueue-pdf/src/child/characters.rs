@@ -14,6 +14,9 @@ const LAM: u32 = 0x644;
 /// A space that a reader sees is at least as wide, in heights of the line.
 const SEEN_GAP: f64 = 0.2;
 
+/// So many characters tell whether a font can be trusted.
+const SAMPLE: usize = 200;
+
 /// All characters of a page.
 pub(super) struct Characters<'p> {
     page: &'p TextPage<'p>,
@@ -54,6 +57,27 @@ impl<'p> Characters<'p> {
         characters
     }
 
+    /// How many are visible and no white space.
+    pub(super) fn seen(&self) -> usize {
+        let seen = |at: &usize| self.codes[*at] > 0x20 && self.is_visible(*at);
+        (0..self.codes.len()).filter(seen).count()
+    }
+
+    /// Share of those whose meaning the font does not tell, out of a sample.
+    pub(super) fn unmapped(&self) -> f64 {
+        let (mut asked, mut found) = (0_u32, 0_u32);
+        for at in (0..self.codes.len()).step_by((self.codes.len() / SAMPLE).max(1)) {
+            let code = self.codes[at];
+            let is_private = matches!(code, 0xE000..=0xF8FF | 0xFFFD);
+            if code == 0x20 || code == 0x0A || code == 0x0D || !self.is_visible(at) {
+                continue;
+            }
+            asked += 1;
+            found += u32::from(code == 0 || is_private || self.page.is_unmapped(index(at)));
+        }
+        f64::from(found) / f64::from(asked.max(1))
+    }
+
     /// The text that a reader sees.
     pub(super) fn text(&self) -> String {
         let lines = self.lines();
@@ -69,8 +93,9 @@ impl<'p> Characters<'p> {
                     builder.end_line();
                     builder.end_line();
                 }
-                Break::Space => builder.push(' '.into(), true),
-                Break::None => {}
+                // Where the document has a space there as well, one is enough.
+                Break::Space if self.codes.get(line.end) != Some(&0x20) => builder.end_word(),
+                Break::Space | Break::None => {}
             }
         }
         self.push(&mut builder, next..self.codes.len());

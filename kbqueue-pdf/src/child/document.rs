@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-use kbqueue_core::extract::{ExtractedImage, ExtractedPage};
-use kbqueue_core::output::{PageSource, Provenance};
+use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::{ExtractError, Properties};
 
-use super::characters::Characters;
 use super::images::Images;
 use super::info::{self, Outline};
-use super::raw::{Document, Library, OpenFailure, Page, Rect};
+use super::ocr::Ocr;
+use super::page::{self, ReadPage};
+use super::raw::{Document, Library, OpenFailure};
 use super::repair::repair;
 use super::source::Source;
 use super::text;
@@ -20,10 +20,6 @@ use super::text;
 const HEADER: &[u8] = b"%PDF-";
 const HEADER_WITHIN_BYTES: usize = 1024;
 const MAX_PAGES: u32 = 100_000;
-/// A dense page has 20,000 characters.
-const MAX_PAGE_CHARS: c_int = 2_000_000;
-/// What a page draws beyond so many things is not looked at for pictures.
-const MAX_OBJECTS: usize = 20_000;
 const MAX_LABEL_CHARS: usize = 100;
 
 // pdfium keeps every object and stream that a page touched until the document is closed, so it is
@@ -41,6 +37,7 @@ pub(crate) struct OpenDocument {
     document: Document,
     outline: Outline,
     images: Images,
+    ocr: Option<Rc<Ocr>>,
     total_pages: u32,
     repaired: bool,
     /// What opening it cost, and how far the source was read then.
@@ -51,12 +48,14 @@ pub(crate) struct OpenDocument {
 
 impl OpenDocument {
     /// Opens the PDF in the first `size_bytes` of `file`, with `password` where it takes one. A
-    /// damaged one is repaired in memory, as far as pages are left of it.
+    /// damaged one is repaired in memory, as far as pages are left of it. Without `ocr`, pages that
+    /// would take it come with what text they have.
     pub(crate) fn open(
         library: Library,
         file: File,
         size_bytes: u64,
         password: Option<&str>,
+        ocr: Option<Rc<Ocr>>,
     ) -> Result<Self, ExtractError> {
         let found = file.metadata().map_err(unreadable)?.len();
         if found != size_bytes {
@@ -88,6 +87,7 @@ impl OpenDocument {
             document,
             outline,
             images: Images::default(),
+            ocr,
             total_pages,
             repaired,
             opening_bytes: opened_at_bytes - before,
@@ -117,37 +117,28 @@ impl OpenDocument {
         self.pages_since += 1;
         let index = number - 1;
         let c_index = c_int::try_from(index).expect("a document has at most MAX_PAGES pages");
-        let read = read(&self.document, c_index, &mut self.images);
-        let (text, images, failure) = match read {
-            Ok((text, images)) => (text, images, None),
-            Err(cause) => {
-                let failure = format!("page {number} {cause}");
-                (String::new(), Vec::new(), Some(failure))
-            }
-        };
+        let read = page::read(
+            &self.document,
+            c_index,
+            &mut self.images,
+            self.ocr.as_deref(),
+        );
         let label = self.document.page_label(c_index);
         if let Some(error) = self.source.take_failure() {
             return Err(unreadable(error));
         }
-        let (source, reason) = if failure.is_some() {
-            (PageSource::None, "failed")
-        } else if text.is_empty() {
-            (PageSource::None, "no_text")
-        } else {
-            (PageSource::Text, "text_layer")
+        let (read, failure) = match read {
+            Ok(read) => (read, None),
+            Err(cause) => (ReadPage::failed(), Some(format!("page {number} {cause}"))),
         };
         Ok(ExtractedPage {
             number,
             label: label.and_then(|raw| text::one_line(&raw, MAX_LABEL_CHARS)),
             section: self.outline.section(index).map(str::to_owned),
-            provenance: Provenance {
-                source,
-                reason: reason.to_owned(),
-                confidence: None,
-            },
-            text,
+            provenance: read.provenance,
+            text: read.text,
             failure,
-            images,
+            images: read.images,
         })
     }
 
@@ -234,39 +225,6 @@ fn total_pages(count: c_int) -> Result<u32, ExtractError> {
         ))),
         Ok(count) => Ok(count),
     }
-}
-
-fn read(
-    document: &Document,
-    index: c_int,
-    images: &mut Images,
-) -> Result<(String, Vec<ExtractedImage>), String> {
-    let page = document
-        .page(index)
-        .ok_or("could not be loaded: it is missing or damaged")?;
-    let text = page
-        .text()
-        .ok_or("could not be read: its content is damaged")?;
-    let count = text.count();
-    if count < 0 {
-        return Err("could not be read: its characters cannot be counted".to_owned());
-    }
-    if count > MAX_PAGE_CHARS {
-        return Err(format!(
-            "could not be read: it has {count} characters, and at most {MAX_PAGE_CHARS} are \
-             supported"
-        ));
-    }
-    let characters = Characters::read(&text, count, visible_part(&page));
-    let objects = page.objects(MAX_OBJECTS);
-    let images = images.read(document, &page, &objects, || characters.text_lines(&page));
-    Ok((characters.text(), images))
-}
-
-/// `None` where the page's boxes leave nothing to see: viewers then ignore them.
-fn visible_part(page: &Page<'_>) -> Option<Rect> {
-    page.bounds()
-        .filter(|bounds| bounds.left < bounds.right && bounds.bottom < bounds.top)
 }
 
 fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {

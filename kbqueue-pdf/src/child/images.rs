@@ -66,13 +66,12 @@ impl Images {
         document: &Document,
         page: &Page<'_>,
         objects: &[Object<'_>],
-        lines: impl FnOnce() -> Vec<TextLine>,
+        lines: &[TextLine],
     ) -> Vec<ExtractedImage> {
         let groups = groups(page, objects);
         if groups.is_empty() {
             return Vec::new();
         }
-        let lines = lines();
         let alternatives = page.alternative_texts();
         let mut left = MAX_PIXELS_PER_PAGE;
         let mut found = Vec::new();
@@ -97,7 +96,7 @@ impl Images {
                 width: encoded.width,
                 height: encoded.height,
                 bbox: bbox(&group.shown),
-                caption: captions::beside(&group.shown, &lines, MAX_CAPTION_CHARS)
+                caption: captions::beside(&group.shown, lines, MAX_CAPTION_CHARS)
                     .or_else(alternative),
                 thumbnail: encoded.thumbnail,
             });
@@ -212,6 +211,16 @@ fn drawn(page: &Page<'_>, group: &Group<'_, '_>) -> Option<Encoded> {
         height: full.height,
         thumbnail: picture::png(&small),
     })
+}
+
+/// Where pictures can be seen, with their pixels.
+pub(super) fn places(page: &Page<'_>, objects: &[Object<'_>]) -> Vec<(Rect, (u32, u32))> {
+    let groups = groups(page, objects);
+    groups
+        .iter()
+        .filter(|group| is_picture(group))
+        .map(|group| (group.shown, group.pixels))
+        .collect()
 }
 
 /// The images that can be seen, tiles of one picture put together.

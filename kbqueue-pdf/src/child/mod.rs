@@ -2,12 +2,22 @@
 
 mod captions;
 mod characters;
+mod decide;
 pub(crate) mod document;
 mod images;
 mod info;
 mod layout;
+#[allow(
+    dead_code,
+    reason = "whoever starts a child loads it, and none is started yet"
+)]
+pub(crate) mod ocr;
+mod page;
 mod picture;
 pub(crate) mod raw;
+mod reading;
 mod repair;
 mod source;
+#[cfg(test)]
+mod tests;
 mod text;

@@ -39,6 +39,13 @@ impl TextBuilder {
         }
     }
 
+    /// Ends the word, unless white space has.
+    pub(crate) fn end_word(&mut self) {
+        if self.gap.is_empty() {
+            self.gap.push(' ');
+        }
+    }
+
     /// Ends the line.
     pub(crate) fn end_line(&mut self) {
         self.gap.push('\n');
