@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup serve check fix test
+.PHONY: help setup serve check fix test corpus
 
 # Tests run package by package, because in one run over the workspace features unify, which hides
 # one that a crate forgot to ask for.
@@ -36,3 +36,6 @@ test: ## Set up, check, then run every package's tests and doc tests.
 		echo "cargo test --locked --all-features -p $$package"; \
 		cargo test --locked --all-features -p "$$package"; \
 	done
+
+corpus: setup ## Measure extraction on a directory of PDFs: make corpus DIR=../corpus WHAT=text.
+	cargo run --quiet --release --all-features -p kbqueue-pdf --example corpus -- $(DIR) $(or $(WHAT),outcomes)

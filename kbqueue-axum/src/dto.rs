@@ -187,7 +187,7 @@ pub(crate) struct DocumentBody {
     /// Of the chunks that readers see.
     generation: u32,
     version: u64,
-    /// Whether a damaged file was repaired to read it. Nothing repairs files yet.
+    /// Whether a damaged file was repaired to read it.
     repaired: bool,
     quarantined: bool,
     attempts: Vec<Attempt>,
@@ -196,6 +196,7 @@ pub(crate) struct DocumentBody {
 impl From<Document> for DocumentBody {
     fn from(document: Document) -> Self {
         let life = document.lifecycle;
+        let repaired = document.properties.is_repaired();
         Self {
             document_id: document.id,
             queue: document.queue,
@@ -224,7 +225,7 @@ impl From<Document> for DocumentBody {
             tenant: document.tenant,
             priority: document.priority,
             version: life.version,
-            repaired: false,
+            repaired,
             quarantined: life.quarantined,
             attempts: document.attempts,
         }

@@ -1,9 +1,26 @@
 //! What runs in a child: pdfium, what is made of its answers, and the walls around it.
 
+mod captions;
+mod characters;
+mod decide;
 pub(crate) mod document;
+mod images;
 mod info;
+mod layout;
+#[allow(
+    dead_code,
+    reason = "whoever starts a child loads it, and none is started yet"
+)]
+pub(crate) mod ocr;
+mod page;
+mod picture;
 pub(crate) mod raw;
 pub(crate) mod sandbox;
 pub(crate) mod serve;
 pub(crate) mod template;
+mod reading;
+mod repair;
+mod source;
+#[cfg(test)]
+mod tests;
 mod text;

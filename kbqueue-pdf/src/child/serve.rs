@@ -49,7 +49,7 @@ pub(crate) type Open = Box<dyn Fn(File, u64) -> Result<Box<dyn Pages>, ExtractEr
 /// What opens PDFs.
 pub(crate) fn pdfs(library: Library) -> Open {
     Box::new(move |file, size_bytes| {
-        let document = OpenDocument::open(library, file, size_bytes)?;
+        let document = OpenDocument::open(library, file, size_bytes, None, None)?;
         Ok(Box::new(document))
     })
 }
