@@ -60,7 +60,7 @@ create table kbqueue_documents (
     chunking         text,                  -- JSON
     metadata         text not null,         -- JSON
     properties       text not null default '{}',
-    attempts         text not null default '[]'
+    attempts         text not null default ''   -- JSON objects, each behind a comma: append only
 );
 create unique index kbqueue_documents_key on kbqueue_documents (queue, dedupe_key)
     where holds_key = 1;

@@ -1,18 +1,25 @@
 -- The documents at the front of lines: open to everybody, or to this worker's fingerprint.
 -- ?1: JSON array of lines. ?2: the worker's audience. ?3: how many of each line and kind at most.
--- Result: whole documents; the caller merges the two kinds of a line.
+-- Result: one row, a JSON array of [line, audience, whole document]; the caller merges the two kinds of a
+-- line. (Each row that crosses from the driver's thread wakes the caller up.)
 -- Locking: inside BEGIN IMMEDIATE, so they are still claimable when `save` writes.
-select
-    d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
-    d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle, d.audience,
-    d.priority, d.created_at, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking,
-    d.metadata, d.properties, d.attempts,
-    (select tenant from kbqueue_lines where id = d.line) as tenant,
-    (
-        select json_group_array(json_object('page', number, 'cause', failure))
-        from kbqueue_pages as p
-        where p.document = d.key and p.generation = d.pages_generation and p.failure is not null
-    ) as failed_pages
+select json_group_array(json_array(
+    d.line, d.audience,
+    json_array(
+        json_array(
+            d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
+            d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle
+        ),
+        (select tenant from kbqueue_lines where id = d.line),
+        d.priority, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking, d.metadata,
+        d.properties, d.created_at, d.attempts,
+        json((
+            select json_group_array(json_object('page', number, 'cause', failure))
+            from kbqueue_pages as p
+            where p.document = d.key and p.generation = d.pages_generation and p.failure is not null
+        ))
+    )
+)) as rows
 from json_each(?1) as l
 cross join kbqueue_documents as d on d.key in (
     select * from (

@@ -38,4 +38,4 @@ select
         cross join kbqueue_documents as d
             on d.queue = r.queue and d.due = r.due and d.audience = r.audience
             and d.audience <> '*' and d.audience <> ?2 and d.available_at <= ?4
-    )
+    );

@@ -2,16 +2,19 @@
 -- ?1: id.
 -- Result: at most one row; none where it was deleted.
 -- Locking: none, one statement reads one snapshot.
-select
-    d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
-    d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle,
-    d.priority, d.created_at, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking,
-    d.metadata, d.properties, d.attempts,
-    (select tenant from kbqueue_lines where id = d.line) as tenant,
-    (
+select json_array(
+    json_array(
+        d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
+        d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle
+    ),
+    (select tenant from kbqueue_lines where id = d.line),
+    d.priority, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking, d.metadata,
+    d.properties, d.created_at, d.attempts,
+    json((
         select json_group_array(json_object('page', number, 'cause', failure))
         from kbqueue_pages as p
         where p.document = d.key and p.generation = d.pages_generation and p.failure is not null
-    ) as failed_pages
+    ))
+) as row
 from kbqueue_documents as d
 where d.id = ?1 and d.deleted_at is null

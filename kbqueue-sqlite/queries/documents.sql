@@ -48,17 +48,20 @@ front(key) as materialized (
       and queue in (select queue from wanted)
       and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'processing')
 )
-select
-    d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
-    d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle,
-    d.priority, d.created_at, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking,
-    d.metadata, d.properties, d.attempts,
-    (select tenant from kbqueue_lines where id = d.line) as tenant,
-    (
+select json_array(
+    json_array(
+        d.key, d.id, d.queue, d.line, d.due, d.holds_key, d.dedupe_key, d.state, d.version,
+        d.available_at, d.lease_id, d.lease_expires_at, d.deleted_at, d.lifecycle
+    ),
+    (select tenant from kbqueue_lines where id = d.line),
+    d.priority, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking, d.metadata,
+    d.properties, d.created_at, d.attempts,
+    json((
         select json_group_array(json_object('page', number, 'cause', failure))
         from kbqueue_pages as p
         where p.document = d.key and p.generation = d.pages_generation and p.failure is not null
-    ) as failed_pages
+    ))
+) as row
 from kbqueue_documents as d
 where d.key in (select key from front)
 order by d.id desc

@@ -1,7 +1,6 @@
 -- Writes lifecycles, each with the attempt that it ended.
 -- ?1: JSON array of [[key, version, state, lease_id] as they were, state, due, audience, available_at,
---     lease_id, lease_expires_at, version, deleted_at, pages_generation, visible_pages,
---     visible_chunks, lifecycle, attempt or null].
+--     lease_id, lease_expires_at, version, lifecycle, attempt or null].
 -- Result: as many rows changed as were given, or the caller rolls back.
 -- Locking: inside BEGIN IMMEDIATE. State, lease and version are compared again here, so that even a
 -- caller that broke this rule could not overwrite what another one wrote.
@@ -14,18 +13,10 @@ set state = v ->> 1,
     lease_id = v ->> 5,
     lease_expires_at = v ->> 6,
     version = v ->> 7,
-    deleted_at = v ->> 8,
-    pages_generation = v ->> 9,
-    visible_pages = v ->> 10,
-    visible_chunks = v ->> 11,
-    lifecycle = v -> 12,
-    -- A history that cannot be read must not keep its document, and the whole batch, from ending.
-    attempts = case
-        when v ->> 13 is null or not json_valid(attempts) then attempts
-        else json_insert(attempts, '$[#]', json(v -> 13))
-    end
+    lifecycle = v -> 8,
+    attempts = attempts || coalesce(',' || (v ->> 9), '')
 from n
 where d.key = v ->> '$[0][0]'
   and d.version = v ->> '$[0][1]'
   and d.state = v ->> '$[0][2]'
-  and d.lease_id is v ->> '$[0][3]'
+  and d.lease_id is v ->> '$[0][3]';

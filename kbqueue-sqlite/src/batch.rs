@@ -11,12 +11,25 @@ use kbqueue_core::lifecycle::{Generation, Lifecycle};
 use kbqueue_core::state::{Event, Refusal, Transition, transition};
 use kbqueue_core::store::Result;
 use kbqueue_core::{Document, DocumentId, Notice, QueueName, State, StoreError};
+use serde::Deserialize;
 use serde::ser::{Serialize, SerializeTuple, Serializer};
+use serde_json::value::RawValue;
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use crate::codec::{self, Held, Rest};
-use crate::error::failed;
+use crate::error::{failed, malformed};
+
+/// The text of a statement with `?1`, if one is named, and of those that count; together, so that they
+/// cross to the driver's thread once.
+macro_rules! counting {
+    ($($name:literal)?) => {
+        concat!(
+            $(include_str!(concat!("../queries/", $name, ".sql")),)?
+            include_str!("../queries/count_queues.sql"),
+            include_str!("../queries/count_lines.sql"),
+        )
+    };
+}
 
 /// One document of the batch.
 #[derive(Debug)]
@@ -67,12 +80,16 @@ impl Batch {
         now: Timestamp,
     ) -> Result<Self> {
         let ids: std::collections::BTreeSet<DocumentId> = ids.collect();
-        let rows = sqlx::query(include_str!("../queries/load.sql"))
+        let rows: String = sqlx::query_scalar(include_str!("../queries/load.sql"))
             .bind(json(&ids))
-            .fetch_all(conn)
+            .fetch_one(conn)
             .await
             .map_err(failed)?;
-        Ok(Self::new(readable(&rows, codec::held), now))
+        let rows: Vec<&RawValue> = array("documents", &rows)?;
+        Ok(Self::new(
+            readable(rows.iter().map(|row| row.get()), codec::held),
+            now,
+        ))
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -116,27 +133,6 @@ impl Batch {
             return Ok(Vec::new());
         }
         let written: Vec<Written<'_>> = changed.iter().map(|m| Written(m, self.now)).collect();
-        let rows = sqlx::query(include_str!("../queries/save.sql"))
-            .bind(json(&written))
-            .execute(&mut *conn)
-            .await
-            .map_err(failed)?
-            .rows_affected();
-        if rows != changed.len() as u64 {
-            return Err(StoreError::Unusable(format!(
-                "{rows} of {} documents were as they had been read in the same transaction",
-                changed.len()
-            )));
-        }
-        let keys: Vec<(i64, u8)> = changed.iter().filter_map(|m| m.key_change()).collect();
-        run_for(conn, include_str!("../queries/save_keys.sql"), &keys).await?;
-        let obsolete: Vec<_> = changed.iter().flat_map(|m| m.obsolete()).collect();
-        run_for(
-            conn,
-            include_str!("../queries/save_obsolete.sql"),
-            &obsolete,
-        )
-        .await?;
         let mut counts = Counts::default();
         for member in &changed {
             counts.member(member, self.now);
@@ -144,7 +140,18 @@ impl Batch {
         for (line, turn) in turns {
             counts.lines.entry(*line).or_default().1 = *turn;
         }
-        counts.save(conn).await?;
+        counts.save_with(conn, counting!("save"), &written).await?;
+        let keys: Vec<(i64, u8)> = changed.iter().filter_map(|m| m.key_change()).collect();
+        run_for(conn, include_str!("../queries/save_keys.sql"), &keys).await?;
+        let visible: Vec<_> = changed.iter().filter_map(|m| m.visible_change()).collect();
+        run_for(conn, include_str!("../queries/save_visible.sql"), &visible).await?;
+        let obsolete: Vec<_> = changed.iter().flat_map(|m| m.obsolete()).collect();
+        run_for(
+            conn,
+            include_str!("../queries/save_obsolete.sql"),
+            &obsolete,
+        )
+        .await?;
         Ok(changed.iter().filter_map(|m| m.notice()).collect())
     }
 }
@@ -161,6 +168,24 @@ impl Member {
     fn key_change(&self) -> Option<(i64, u8)> {
         let holds = codec::holds_key(&self.life, self.held.dedupe_key.as_deref());
         (holds != self.held.holds_key).then_some((self.held.key, u8::from(holds)))
+    }
+
+    /// What is to be seen of it, where that changes: in the order of `save_visible.sql`'s parameter.
+    fn visible_change(&self) -> Option<(i64, Option<i64>, u32, u32, u32)> {
+        let shown = |life: &Lifecycle| {
+            let visible = life.visible();
+            let deleted_at = life.deleted_at.map(Timestamp::as_microsecond);
+            let pages = life.generation.pages;
+            (
+                self.held.key,
+                deleted_at,
+                pages,
+                visible.pages,
+                visible.chunks,
+            )
+        };
+        let now = shown(&self.life);
+        (now != shown(&self.held.life)).then_some(now)
     }
 
     /// What nobody can see any more: (document, kind, generation).
@@ -247,22 +272,51 @@ impl<'a> Counts<'a> {
         self.ready(held.line, i64::from(ready) - i64::from(held.ready));
     }
 
+    /// What is not zero, in the order of `count_queues.sql`'s parameter.
+    pub(crate) fn queues(&self) -> Vec<(&'a str, [i64; State::ALL.len()])> {
+        let queues = self.queues.iter().map(|(name, by)| (*name, *by));
+        queues
+            .filter(|(_, by)| by.iter().any(|by| *by != 0))
+            .collect()
+    }
+
     /// Writes what is not zero.
     pub(crate) async fn save(self, conn: &mut SqliteConnection) -> Result<()> {
-        let queues: Vec<_> = self
-            .queues
-            .into_iter()
-            .filter(|(_, by)| by.iter().any(|by| *by != 0))
-            .map(|(name, [q, p, c, f, x])| (name, q, p, c, f, x))
-            .collect();
-        run_for(conn, include_str!("../queries/count_queues.sql"), &queues).await?;
+        self.save_with(conn, counting!(), &[(); 0]).await
+    }
+
+    /// Runs `sql`, made by [`counting`], with the JSON array of `rows`, and writes what is not zero.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where not as many rows changed as were given: roll back.
+    pub(crate) async fn save_with<T: Serialize>(
+        self,
+        conn: &mut SqliteConnection,
+        sql: &'static str,
+        rows: &[T],
+    ) -> Result<()> {
+        let queues = self.queues();
         let lines: Vec<_> = self
             .lines
             .into_iter()
             .filter(|(_, change)| *change != (0, 0))
             .map(|(line, (ready, turn))| (line, ready, turn))
             .collect();
-        run_for(conn, include_str!("../queries/count_lines.sql"), &lines).await
+        let changed = sqlx::query(sql)
+            .bind(json(rows))
+            .bind(json(&queues))
+            .bind(json(&lines))
+            .execute(conn)
+            .await
+            .map_err(failed)?
+            .rows_affected();
+        let given = rows.len() + queues.len() + lines.len();
+        if changed != given as u64 {
+            return Err(StoreError::Unusable(format!(
+                "{changed} of {given} rows were as they had been read in the same transaction"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -286,13 +340,20 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("plain data is JSON")
 }
 
+/// A JSON array that SQL made of `what`.
+pub(crate) fn array<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result<Vec<T>> {
+    serde_json::from_str(json).map_err(|error| malformed(what, error))
+}
+
 /// Decodes rows and leaves out those that cannot be read, so that one does not stop the others.
-pub(crate) fn readable<T>(rows: &[SqliteRow], decode: fn(&SqliteRow) -> Result<T>) -> Vec<T> {
+pub(crate) fn readable<'a, T>(
+    rows: impl Iterator<Item = &'a str>,
+    decode: fn(&str) -> Result<T>,
+) -> Vec<T> {
     let report = |error: StoreError| {
         tracing::error!(error = chain(&error), "a row was left out");
     };
-    rows.iter()
-        .filter_map(|row| decode(row).map_err(report).ok())
+    rows.filter_map(|row| decode(row).map_err(report).ok())
         .collect()
 }
 
@@ -304,8 +365,7 @@ impl Serialize for Written<'_> {
         let Self(Member { held, life, .. }, now) = self;
         let before = &held.life;
         let was = before.lease.as_ref().map(|lease| lease.id);
-        let visible = life.visible();
-        let mut row = serializer.serialize_tuple(14)?;
+        let mut row = serializer.serialize_tuple(10)?;
         row.serialize_element(&(held.key, before.version, before.state, was))?;
         row.serialize_element(&life.state)?;
         row.serialize_element(&codec::due(life, *now).map(u8::from))?;
@@ -315,10 +375,6 @@ impl Serialize for Written<'_> {
         let expires_at = life.lease.as_ref().map(|lease| lease.expires_at);
         row.serialize_element(&expires_at.map(Timestamp::as_microsecond))?;
         row.serialize_element(&life.version)?;
-        row.serialize_element(&life.deleted_at.map(Timestamp::as_microsecond))?;
-        row.serialize_element(&life.generation.pages)?;
-        row.serialize_element(&visible.pages)?;
-        row.serialize_element(&visible.chunks)?;
         row.serialize_element(&Rest::of(life))?;
         row.serialize_element(&self.0.attempt)?;
         row.end()

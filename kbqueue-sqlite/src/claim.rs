@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use kbqueue_core::state::{Event, transition};
 use kbqueue_core::store::{ClaimRequest, Claims, Result};
 use kbqueue_core::{Document, LeaseId, Notice, fair};
+use serde_json::value::RawValue;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::batch::{Batch, Counts, json, readable};
+use crate::batch::{Batch, Counts, array, json, readable};
 use crate::codec::{self, Held};
 use crate::error::failed;
 
@@ -34,14 +36,10 @@ pub(crate) async fn claim(
         audience: codec::audience(Some(&request.fingerprint)),
         now,
     };
-    asked.promote(conn).await?;
     let front = asked.front(conn, slots).await?;
     let refused = front.iter().filter_map(|line| line.refused).min();
 
-    let mut turn: i64 = sqlx::query_scalar(include_str!("../queries/claim_turn.sql"))
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(failed)?;
+    let mut turn = front.first().map_or(0, |line| line.dealt);
     let mut turns = HashMap::new();
     let mut claimed = Vec::with_capacity(slots);
     for (held, document) in deal_out(front, slots) {
@@ -77,6 +75,8 @@ struct Line {
     queue: String,
     tenant: Option<String>,
     turn: i64,
+    /// How many documents were ever dealt, of all lines.
+    dealt: i64,
     /// How many are ready. Some of them may be reserved for another fingerprint, or unreadable.
     ready: u64,
     /// The first ones that can be claimed, in order.
@@ -132,33 +132,29 @@ impl Asked<'_> {
         }
     }
 
+    /// Now less the grace.
+    fn grace_over(&self) -> i64 {
+        let grace = codec::whole_ms_in_us(self.request.grace);
+        self.now.as_microsecond().saturating_sub(grace)
+    }
+
     /// Makes claimable what fell due, or out of its reservation.
-    async fn promote(&self, conn: &mut SqliteConnection) -> Result<()> {
+    async fn promote(&self, conn: &mut SqliteConnection, open: bool) -> Result<()> {
         let now = self.now.as_microsecond();
-        let grace_over = now.saturating_sub(codec::whole_ms_in_us(self.request.grace));
-        let (due, open): (bool, bool) = sqlx::query_as(include_str!("../queries/claim_due.sql"))
+        let grace_over = self.grace_over();
+        let lines: Vec<i64> = sqlx::query_scalar(include_str!("../queries/claim_promote.sql"))
             .bind(&self.queues)
             .bind(&self.audience)
             .bind(now)
             .bind(grace_over)
-            .fetch_one(&mut *conn)
+            .fetch_all(&mut *conn)
             .await
             .map_err(failed)?;
-        if due || open {
-            let lines: Vec<i64> = sqlx::query_scalar(include_str!("../queries/claim_promote.sql"))
-                .bind(&self.queues)
-                .bind(&self.audience)
-                .bind(now)
-                .bind(grace_over)
-                .fetch_all(&mut *conn)
-                .await
-                .map_err(failed)?;
-            let mut counts = Counts::default();
-            for line in lines {
-                counts.ready(line, 1);
-            }
-            counts.save(conn).await?;
+        let mut counts = Counts::default();
+        for line in lines {
+            counts.ready(line, 1);
         }
+        counts.save(conn).await?;
         if open {
             sqlx::query(include_str!("../queries/claim_open.sql"))
                 .bind(&self.queues)
@@ -195,22 +191,44 @@ impl Asked<'_> {
         }
     }
 
-    /// At most `at_most` lines of each queue, in the order of their turns.
-    async fn lines(&self, conn: &mut SqliteConnection, at_most: usize) -> Result<Vec<Line>> {
-        let rows = sqlx::query(include_str!("../queries/claim_lines.sql"))
+    /// Two statements, which cross to the driver's thread together: one row that says whether something
+    /// fell due, and the lines.
+    async fn look(&self, conn: &mut SqliteConnection, at_most: usize) -> Result<Vec<SqliteRow>> {
+        let look = concat!(
+            include_str!("../queries/claim_due.sql"),
+            include_str!("../queries/claim_lines.sql"),
+        );
+        sqlx::query(look)
             .bind(&self.queues)
+            .bind(&self.audience)
+            .bind(self.now.as_microsecond())
+            .bind(self.grace_over())
             .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
             .fetch_all(conn)
             .await
-            .map_err(failed)?;
+            .map_err(failed)
+    }
+
+    /// At most `at_most` lines of each queue, in the order of their turns, after what is due was made
+    /// claimable.
+    async fn lines(&self, conn: &mut SqliteConnection, at_most: usize) -> Result<Vec<Line>> {
+        let mut rows = self.look(conn, at_most).await?;
+        let due: bool = rows[0].try_get(0).map_err(failed)?;
+        let open: bool = rows[0].try_get(1).map_err(failed)?;
+        if due || open {
+            self.promote(conn, open).await?;
+            rows = self.look(conn, at_most).await?;
+        }
+        let rows = &rows[1..];
         let mut lines = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             let ready: i64 = row.try_get("ready").map_err(failed)?;
             lines.push(Line {
                 id: row.try_get("id").map_err(failed)?,
                 queue: row.try_get("queue").map_err(failed)?,
                 tenant: row.try_get("tenant").map_err(failed)?,
                 turn: row.try_get("turn").map_err(failed)?,
+                dealt: row.try_get("dealt").map_err(failed)?,
                 ready: u64::try_from(ready).unwrap_or(0),
                 claimable: Vec::new(),
                 exhausted: false,
@@ -257,28 +275,26 @@ impl Asked<'_> {
         limit: usize,
     ) -> Result<()> {
         let ids: Vec<i64> = which.keys().copied().collect();
-        let rows = sqlx::query(include_str!("../queries/claim_candidates.sql"))
+        let rows: String = sqlx::query_scalar(include_str!("../queries/claim_candidates.sql"))
             .bind(json(&ids))
             .bind(&self.audience)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(conn)
+            .fetch_one(conn)
             .await
             .map_err(failed)?;
+        let rows: Vec<(i64, String, &RawValue)> = array("documents", &rows)?;
         // Counted by kind before anything is left out: a kind that filled its limit may go on.
-        let mut read: HashMap<(i64, String), usize> = HashMap::new();
-        for row in &rows {
-            let kind = (
-                row.try_get("line").map_err(failed)?,
-                row.try_get("audience").map_err(failed)?,
-            );
-            *read.entry(kind).or_default() += 1;
+        let mut read: HashMap<(i64, &str), usize> = HashMap::new();
+        for (line, audience, _) in &rows {
+            *read.entry((*line, audience)).or_default() += 1;
         }
         for index in which.values() {
             let line = &mut lines[*index];
             line.claimable.clear();
             line.exhausted = read.iter().all(|((id, _), n)| *id != line.id || *n < limit);
         }
-        for (held, document) in readable(&rows, codec::document) {
+        let documents = rows.iter().map(|(.., document)| document.get());
+        for (held, document) in readable(documents, codec::document) {
             let line = &mut lines[which[&held.line]];
             match transition(&held.life, &self.event(self.request.lease_ids[0]), self.now) {
                 Ok(_) => line.claimable.push((held, document)),

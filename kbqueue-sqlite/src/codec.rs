@@ -1,17 +1,19 @@
 //! Rows to core's types, and back.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use kbqueue_core::document::Attempt;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::{Cursor, Generation, LastSettlement, Lease, Lifecycle};
+use kbqueue_core::output::FailedPage;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
     BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, State,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -138,52 +140,88 @@ pub(crate) fn whole_ms_in_us(duration: std::time::Duration) -> i64 {
 
 type Decoded<T> = std::result::Result<T, BoxError>;
 
+/// A row of `load`.
+#[derive(Deserialize)]
+struct HeldRow<'a>(
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    i64,
+    Option<i64>,
+    i64,
+    Option<String>,
+    #[serde(borrow)] Cow<'a, str>,
+    u64,
+    i64,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    #[serde(borrow)] Cow<'a, str>,
+);
+
+/// A whole document's row.
+#[derive(Deserialize)]
+struct DocumentRow<'a>(
+    #[serde(borrow)] HeldRow<'a>,
+    Option<String>,
+    i16,
+    String,
+    String,
+    String,
+    u64,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    Vec<FailedPage>,
+);
+
 /// Reads a row of `load`, or says which one cannot be read.
-pub(crate) fn held(row: &SqliteRow) -> Result<Held> {
-    decode_held(row).map_err(|error| malformed(name_of(row), error))
+pub(crate) fn held(row: &str) -> Result<Held> {
+    let decode = || -> Decoded<Held> { decode_held(serde_json::from_str(row)?) };
+    decode().map_err(|error| malformed(name_of(row), error))
 }
 
 /// Reads a whole document, with what the store keeps beside it.
-pub(crate) fn document(row: &SqliteRow) -> Result<(Held, Document)> {
-    let decode = || {
-        let held = decode_held(row)?;
-        let document = decode_document(row, &held)?;
-        Ok((held, document))
-    };
-    decode().map_err(|error: BoxError| malformed(name_of(row), error))
+pub(crate) fn document(row: &str) -> Result<(Held, Document)> {
+    let decode = || -> Decoded<_> { decode_document(serde_json::from_str(row)?) };
+    decode().map_err(|error| malformed(name_of(row), error))
 }
 
-fn name_of(row: &SqliteRow) -> String {
-    match (row.try_get::<String, _>("id"), row.try_get::<i64, _>("key")) {
-        (Ok(id), _) => format!("document {id}"),
-        (Err(_), Ok(key)) => format!("the document in row {key}"),
-        (Err(_), Err(_)) => "a document".to_owned(),
+fn name_of(row: &str) -> String {
+    let held = match serde_json::from_str(row) {
+        Ok(Value::Array(mut row)) if row.first().is_some_and(Value::is_array) => row.swap_remove(0),
+        Ok(row) => row,
+        Err(_) => Value::Null,
+    };
+    match (held[1].as_str(), &held[0]) {
+        (Some(id), _) => format!("document {id}"),
+        (None, Value::Number(key)) => format!("the document in row {key}"),
+        (None, _) => "a document".to_owned(),
     }
 }
 
-fn decode_held(row: &SqliteRow) -> Decoded<Held> {
-    let id: &str = row.try_get("id")?;
-    let queue: String = row.try_get("queue")?;
+fn decode_held(row: HeldRow<'_>) -> Decoded<Held> {
+    let HeldRow(key, id, queue, line, due, holds_key, dedupe_key, ..) = &row;
     Ok(Held {
-        key: row.try_get("key")?,
+        key: *key,
         id: DocumentId::from_str(id)?,
-        queue: QueueName::new(queue)?,
-        line: row.try_get("line")?,
-        ready: row.try_get::<Option<i64>, _>("due")? == Some(1),
-        holds_key: row.try_get("holds_key")?,
-        dedupe_key: row.try_get("dedupe_key")?,
-        life: decode_life(row)?,
+        queue: QueueName::new(queue.as_ref())?,
+        line: *line,
+        ready: *due == Some(1),
+        holds_key: *holds_key != 0,
+        dedupe_key: dedupe_key.clone(),
+        life: decode_life(&row)?,
     })
 }
 
-fn decode_life(row: &SqliteRow) -> Decoded<Lifecycle> {
-    let rest: Rest = serde_json::from_str(row.try_get("lifecycle")?)?;
-    let state = decode_state(row)?;
-    let lease = match (
-        row.try_get::<Option<&str>, _>("lease_id")?,
-        optional_time(row.try_get("lease_expires_at")?)?,
-        rest.worker,
-    ) {
+fn decode_life(row: &HeldRow<'_>) -> Decoded<Lifecycle> {
+    let HeldRow(.., state, version, available_at, lease_id, lease_expires_at, deleted_at, rest) =
+        row;
+    let rest: Rest = serde_json::from_str(rest)?;
+    let state = parse_state(state)?;
+    let lease = match (lease_id, optional_time(*lease_expires_at)?, rest.worker) {
         (None, None, None) => None,
         (Some(id), Some(expires_at), Some(worker)) => Some(Lease {
             id: LeaseId(id.parse()?),
@@ -197,8 +235,8 @@ fn decode_life(row: &SqliteRow) -> Decoded<Lifecycle> {
     }
     Ok(Lifecycle {
         state,
-        version: u64::try_from(row.try_get::<i64, _>("version")?)?,
-        available_at: time(row.try_get("available_at")?)?,
+        version: *version,
+        available_at: time(*available_at)?,
         attempt: rest.attempt,
         retry_count: rest.retry_count,
         crash_count: rest.crash_count,
@@ -208,7 +246,7 @@ fn decode_life(row: &SqliteRow) -> Decoded<Lifecycle> {
         lease,
         last_settlement: rest.last_settlement,
         cancel_requested_at: optional_time(rest.cancel_requested_at)?,
-        deleted_at: optional_time(row.try_get("deleted_at")?)?,
+        deleted_at: optional_time(*deleted_at)?,
         error: rest.error,
         fingerprint: rest.fingerprint,
         generation: rest.generation.unwrap_or(FIRST),
@@ -220,29 +258,49 @@ fn decode_life(row: &SqliteRow) -> Decoded<Lifecycle> {
     })
 }
 
-fn decode_document(row: &SqliteRow, held: &Held) -> Decoded<Document> {
-    let attempts: Vec<Attempt> = serde_json::from_str(row.try_get("attempts")?)?;
-    Ok(Document {
+fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
+    let DocumentRow(
+        held,
+        tenant,
+        priority,
+        filename,
+        media_type,
+        sha256,
+        size_bytes,
+        chunking,
+        metadata,
+        properties,
+        created_at,
+        attempts,
+        failed_pages,
+    ) = row;
+    let held = decode_held(held)?;
+    let attempts = format!("[{}]", attempts.trim_start_matches(','));
+    let document = Document {
         id: held.id,
         queue: held.queue.clone(),
-        tenant: row.try_get("tenant")?,
-        priority: row.try_get("priority")?,
-        filename: row.try_get("filename")?,
-        media_type: row.try_get("media_type")?,
-        blob: blob(row)?,
-        chunking: serde_json::from_str(row.try_get("chunking")?)?,
-        metadata: serde_json::from_str(row.try_get("metadata")?)?,
-        properties: serde_json::from_str(row.try_get("properties")?)?,
-        failed_pages: serde_json::from_str(row.try_get("failed_pages")?)?,
-        created_at: time(row.try_get("created_at")?)?,
+        tenant,
+        priority,
+        filename,
+        media_type,
+        blob: BlobRef { sha256, size_bytes },
+        chunking: serde_json::from_str(&chunking)?,
+        metadata: serde_json::from_str(&metadata)?,
+        properties: serde_json::from_str(&properties)?,
+        failed_pages,
+        created_at: time(created_at)?,
         lifecycle: held.life.clone(),
-        attempts,
-    })
+        attempts: serde_json::from_str(&attempts)?,
+    };
+    Ok((held, document))
 }
 
 /// The state in a row's column of that name.
 pub(crate) fn decode_state(row: &SqliteRow) -> Decoded<State> {
-    let word: &str = row.try_get("state")?;
+    parse_state(row.try_get("state")?)
+}
+
+fn parse_state(word: &str) -> Decoded<State> {
     State::parse(word).ok_or_else(|| format!("{word:?} is no state").into())
 }
 

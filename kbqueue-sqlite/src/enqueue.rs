@@ -12,9 +12,20 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::batch::{Counts, change, json, run_for};
+use crate::batch::{Counts, change, json};
 use crate::codec;
-use crate::error::{failed, malformed};
+use crate::error::{failed, is_busy, malformed};
+
+/// The statements of [`Parameters`].
+macro_rules! inserting {
+    () => {
+        concat!(
+            include_str!("../queries/enqueue_lines.sql"),
+            include_str!("../queries/enqueue_insert.sql"),
+            include_str!("../queries/count_queues.sql"),
+        )
+    };
+}
 
 /// Takes documents in. Answers in their order, and with what to tell subscribers after the commit.
 ///
@@ -28,31 +39,83 @@ pub(crate) async fn enqueue(
         return Ok((Vec::new(), Vec::new()));
     }
     let keys: Vec<Option<String>> = documents.iter().map(NewDocument::dedupe_key).collect();
-    let mut known = Known::look(conn, documents, &keys).await?;
-    let mut answers = Vec::with_capacity(documents.len());
-    let mut made = Vec::new();
-    for (document, key) in documents.iter().zip(&keys) {
-        let key = key.as_deref();
-        if let Some((id, state)) = known.find(document, key) {
-            let created = false;
-            answers.push(Enqueued { id, state, created });
-            continue;
-        }
-        let life = Lifecycle::new(document.available_at.unwrap_or(now));
-        known.add(document, key, life.state);
-        answers.push(Enqueued {
-            id: document.id,
-            state: life.state,
-            created: true,
-        });
-        made.push((document, key, life));
+    let known = Known::look(conn, documents, &keys).await?;
+    let taken = Taken::of(documents, &keys, known, now);
+    if !taken.made.is_empty() {
+        Parameters::of(&taken.made, now)
+            .run(conn, inserting!())
+            .await
+            .map_err(failed)?;
     }
-    insert(conn, &made, now).await?;
-    let notices = made
-        .iter()
-        .map(|(document, _, life)| Notice::Document(change(document.id, &document.queue, life)))
-        .collect();
-    Ok((answers, notices))
+    Ok(taken.answers())
+}
+
+/// Takes documents in as [`enqueue`] does, in a transaction of its own that crosses to the driver's thread
+/// once: in the hope that none is there yet. `None`, and nothing is written, where that or anything
+/// else went wrong.
+///
+/// The connection is outside a transaction, and is not to be used again after `Err`.
+pub(crate) async fn enqueue_new(
+    conn: &mut SqliteConnection,
+    documents: &[NewDocument],
+    now: Timestamp,
+) -> std::result::Result<Option<(Vec<Enqueued>, Vec<Notice>)>, sqlx::Error> {
+    let keys: Vec<Option<String>> = documents.iter().map(NewDocument::dedupe_key).collect();
+    let taken = Taken::of(documents, &keys, Known::default(), now);
+    let sql = concat!("begin immediate;", inserting!(), "commit");
+    match Parameters::of(&taken.made, now).run(conn, sql).await {
+        Ok(()) => Ok(Some(taken.answers())),
+        // It did not begin.
+        Err(error) if is_busy(&error) => Ok(None),
+        Err(_) => {
+            sqlx::raw_sql("rollback").execute(conn).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// What becomes of documents, in the order in which they came.
+struct Taken<'a> {
+    answers: Vec<Enqueued>,
+    made: Vec<(&'a NewDocument, Option<&'a str>, Lifecycle)>,
+}
+
+impl<'a> Taken<'a> {
+    fn of(
+        documents: &'a [NewDocument],
+        keys: &'a [Option<String>],
+        mut known: Known,
+        now: Timestamp,
+    ) -> Self {
+        let mut answers = Vec::with_capacity(documents.len());
+        let mut made = Vec::new();
+        for (document, key) in documents.iter().zip(keys) {
+            let key = key.as_deref();
+            if let Some((id, state)) = known.find(document, key) {
+                let created = false;
+                answers.push(Enqueued { id, state, created });
+                continue;
+            }
+            let life = Lifecycle::new(document.available_at.unwrap_or(now));
+            known.add(document, key, life.state);
+            answers.push(Enqueued {
+                id: document.id,
+                state: life.state,
+                created: true,
+            });
+            made.push((document, key, life));
+        }
+        Self { answers, made }
+    }
+
+    /// The answers, and what to tell subscribers after the commit.
+    fn answers(self) -> (Vec<Enqueued>, Vec<Notice>) {
+        let told = |(document, _, life): &(&NewDocument, _, Lifecycle)| {
+            Notice::Document(change(document.id, &document.queue, life))
+        };
+        let notices = self.made.iter().map(told).collect();
+        (self.answers, notices)
+    }
 }
 
 /// Documents that answer for new ones, those made a moment ago in the same batch included.
@@ -127,7 +190,7 @@ impl Known {
 struct Inserted<'a>(
     DocumentId,
     &'a str,
-    i64,
+    Option<&'a str>,
     i16,
     bool,
     i64,
@@ -142,32 +205,29 @@ struct Inserted<'a>(
     &'a Value,
 );
 
-async fn insert(
-    conn: &mut SqliteConnection,
-    made: &[(&NewDocument, Option<&str>, Lifecycle)],
-    now: Timestamp,
-) -> Result<()> {
-    if made.is_empty() {
-        return Ok(());
-    }
-    let mut counts = Counts::default();
-    let mut ready: BTreeMap<(&str, Option<&str>), u64> = BTreeMap::new();
-    for (document, _, life) in made {
-        counts.state(&document.queue, life.state, 1);
-        let line = (document.queue.as_str(), document.tenant.as_deref());
-        *ready.entry(line).or_default() += u64::from(codec::due(life, now) == Some(true));
-    }
-    let lines = lines(conn, &ready).await?;
-    let rows: Vec<Inserted<'_>> = made
-        .iter()
-        .map(|(document, key, life)| {
-            let line = (document.queue.as_str(), document.tenant.as_deref());
-            Inserted(
+/// New documents as the parameters of the statements that take them in.
+struct Parameters {
+    rows: String,
+    queues: String,
+    lines: String,
+}
+
+impl Parameters {
+    fn of(made: &[(&NewDocument, Option<&str>, Lifecycle)], now: Timestamp) -> Self {
+        let mut counts = Counts::default();
+        let mut ready: BTreeMap<(&str, Option<&str>), u64> = BTreeMap::new();
+        let mut rows = Vec::with_capacity(made.len());
+        for (document, key, life) in made {
+            let (queue, tenant) = (document.queue.as_str(), document.tenant.as_deref());
+            let due = codec::due(life, now) == Some(true);
+            counts.state(&document.queue, life.state, 1);
+            *ready.entry((queue, tenant)).or_default() += u64::from(due);
+            rows.push(Inserted(
                 document.id,
-                document.queue.as_str(),
-                lines[&line],
+                queue,
+                tenant,
                 document.priority,
-                codec::due(life, now) == Some(true),
+                due,
                 life.available_at.as_microsecond(),
                 now.as_microsecond(),
                 codec::holds_key(life, *key),
@@ -178,36 +238,27 @@ async fn insert(
                 document.blob.size_bytes,
                 document.chunking,
                 &document.metadata,
-            )
-        })
-        .collect();
-    run_for(conn, include_str!("../queries/enqueue_insert.sql"), &rows).await?;
-    counts.save(conn).await
-}
-
-/// Adds to the lines' ready counts, and answers with their ids.
-async fn lines<'a>(
-    conn: &mut SqliteConnection,
-    ready: &BTreeMap<(&'a str, Option<&'a str>), u64>,
-) -> Result<HashMap<(&'a str, Option<&'a str>), i64>> {
-    let rows: Vec<_> = ready.iter().map(|((q, t), n)| (q, t, n)).collect();
-    let rows = sqlx::query(include_str!("../queries/enqueue_lines.sql"))
-        .bind(json(&rows))
-        .fetch_all(conn)
-        .await
-        .map_err(failed)?;
-    let mut ids: HashMap<(String, Option<String>), i64> = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let queue = row.try_get("queue").map_err(failed)?;
-        let tenant = row.try_get("tenant").map_err(failed)?;
-        ids.insert((queue, tenant), row.try_get("id").map_err(failed)?);
+            ));
+        }
+        let lines: Vec<_> = ready.iter().map(|((q, t), n)| (q, t, n)).collect();
+        Self {
+            rows: json(&rows),
+            queues: json(&counts.queues()),
+            lines: json(&lines),
+        }
     }
-    Ok(ready
-        .keys()
-        .map(|line| {
-            let (queue, tenant) = line;
-            let stored = ((*queue).to_owned(), tenant.map(str::to_owned));
-            (*line, ids[&stored])
-        })
-        .collect())
+
+    async fn run(
+        self,
+        conn: &mut SqliteConnection,
+        sql: &'static str,
+    ) -> std::result::Result<(), sqlx::Error> {
+        let statements = sqlx::query(sql).bind(self.rows);
+        statements
+            .bind(self.queues)
+            .bind(self.lines)
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
 }

@@ -119,6 +119,13 @@ impl SqliteOptions {
             })
             // After a long reader let the log grow, the next checkpoint cuts it down to this.
             .pragma("journal_size_limit", "67108864")
+            // A statement that changes many rows notes how to undo itself: in memory, or it opens a file
+            // each time.
+            .pragma("temp_store", "memory")
+            // KiB: what one batch writes is found again by the next call, also of wide documents.
+            .pragma("cache_size", "-16384")
+            // Pages, 16 MiB: a page that several batches change goes back into the file once.
+            .pragma("wal_autocheckpoint", "4000")
             .busy_timeout(BUSY_TIMEOUT.min(self.patience))
     }
 

@@ -13,7 +13,7 @@ use crate::codec;
 use crate::error::{failed, malformed};
 
 pub(crate) async fn document(pool: &SqlitePool, id: DocumentId) -> Result<Option<Document>> {
-    let row = sqlx::query(include_str!("../queries/document.sql"))
+    let row: Option<String> = sqlx::query_scalar(include_str!("../queries/document.sql"))
         .bind(id.to_string())
         .fetch_optional(pool)
         .await
@@ -23,7 +23,7 @@ pub(crate) async fn document(pool: &SqlitePool, id: DocumentId) -> Result<Option
 }
 
 pub(crate) async fn documents(pool: &SqlitePool, query: &DocumentQuery) -> Result<Vec<Document>> {
-    let rows = sqlx::query(include_str!("../queries/documents.sql"))
+    let rows: Vec<String> = sqlx::query_scalar(include_str!("../queries/documents.sql"))
         .bind(query.queue.as_ref().map(QueueName::as_str))
         .bind(query.state.map(|state| state.as_str()))
         .bind(query.after.map(|id| id.to_string()))
@@ -31,7 +31,7 @@ pub(crate) async fn documents(pool: &SqlitePool, query: &DocumentQuery) -> Resul
         .fetch_all(pool)
         .await
         .map_err(failed)?;
-    Ok(readable(&rows, codec::document)
+    Ok(readable(rows.iter().map(String::as_str), codec::document)
         .into_iter()
         .map(|(_, document)| document)
         .collect())

@@ -176,6 +176,22 @@ macro_rules! write {
 #[async_trait]
 impl Store for SqliteStore {
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
+        if documents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut writer = self.writer().await?;
+        // Taken out: where this call is dropped on the way, the connection is closed, and that rolls back.
+        if let Some(mut conn) = writer.take()
+            && let Ok(done) = enqueue::enqueue_new(&mut conn, &documents, self.now()).await
+        {
+            *writer = Some(conn);
+            if let Some((answers, notices)) = done {
+                drop(writer);
+                self.tell(notices);
+                return Ok(answers);
+            }
+        }
+        drop(writer);
         write!(self, |conn, now| enqueue::enqueue(conn, &documents, now))
     }
 

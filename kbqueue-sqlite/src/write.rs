@@ -227,7 +227,7 @@ pub(crate) async fn control(
     control: &Control,
     now: Timestamp,
 ) -> Told<Document> {
-    let row = sqlx::query(include_str!("../queries/document.sql"))
+    let row: String = sqlx::query_scalar(include_str!("../queries/document.sql"))
         .bind(id.to_string())
         .fetch_optional(&mut *conn)
         .await
@@ -306,13 +306,13 @@ pub(crate) async fn reap(
 ) -> Told<Vec<Reaped>> {
     let mut at_most = limit;
     let held = loop {
-        let rows = sqlx::query(include_str!("../queries/reap.sql"))
+        let rows: Vec<String> = sqlx::query_scalar(include_str!("../queries/reap.sql"))
             .bind(now.as_microsecond())
             .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
             .fetch_all(&mut *conn)
             .await
             .map_err(failed)?;
-        let held = readable(&rows, codec::held);
+        let held = readable(rows.iter().map(String::as_str), codec::held);
         // Rows that cannot be read must not stand in the way of those behind them for ever.
         if rows.len() < at_most || held.len() >= limit {
             break held;

@@ -88,10 +88,9 @@ pub(super) async fn run(inner: Arc<Inner>, document: Document) -> Ended {
         lease_id,
         outcome,
     };
-    let others = inner.attempts.len() > 1;
     let settled = inner
         .settler
-        .settle(settlement, others, &inner.give_up)
+        .settle(settlement, || inner.attempts.len(), &inner.give_up)
         .await;
     drop(hold);
     let took_ms = started.elapsed().as_millis();

@@ -9,14 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::attempt::{self, Ended};
-use super::pause::Pause;
+use super::pause::{Pause, linger};
 use super::{BatchReport, Inner};
 use crate::document::Document;
 use crate::error::chain;
 use crate::store::{ClaimRequest, Claims, Result};
 
-/// How long a claim waits for more slots once one became free.
-const LINGER: Duration = Duration::from_millis(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Claims whenever there is a free slot and something to claim, until the processor stops.
@@ -112,7 +110,7 @@ async fn free_slots(inner: &Inner, limit: usize) -> Vec<OwnedSemaphorePermit> {
         );
         if limit > 1 {
             // Documents that were settled together free their slots together, if not at once.
-            tokio::time::sleep(LINGER).await;
+            linger(|| inner.slots.available_permits() + 1 >= limit).await;
         }
     }
     while free.len() < limit

@@ -1,4 +1,4 @@
-//! How long to wait before a store that was away is asked again.
+//! Waiting: for a store that was away, and for others that come along.
 
 use std::time::Duration;
 
@@ -30,5 +30,12 @@ impl Pause {
         stop.run_until_cancelled(tokio::time::sleep(self.next()))
             .await
             .is_some()
+    }
+}
+
+/// Waits while others come along: until there are `enough`, or for a millisecond at the most.
+pub(super) async fn linger(enough: impl Fn() -> bool) {
+    if !enough() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

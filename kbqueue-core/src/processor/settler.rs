@@ -1,19 +1,15 @@
 //! Ends leases, many in one call.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::pause::Pause;
+use super::pause::{Pause, linger};
 use crate::error::chain;
 use crate::store::{Settled, Settlement, Store};
 
 type Waiting = (Settlement, oneshot::Sender<Settled>);
-
-/// How long the first of a batch waits for others that end at the same time.
-const LINGER: Duration = Duration::from_millis(1);
 
 /// Group commit: while one call is under way the next settlements gather, and whoever comes through the
 /// gate first takes all of them along.
@@ -34,22 +30,26 @@ impl Settler {
     }
 
     /// Settles, however long the store is away, until `give_up`. `None` where that came first or the
-    /// store refused: the lease will run out. `others` says whether more may end soon.
+    /// store refused: the lease will run out. `running` documents are being worked on, this one included.
     pub(super) async fn settle(
         &self,
         settlement: Settlement,
-        others: bool,
+        running: impl Fn() -> usize,
         give_up: &CancellationToken,
     ) -> Option<Settled> {
         let (answer, mut answered) = oneshot::channel();
         self.lock().push((settlement, answer));
-        let _gate = self.gate.lock().await;
-        if others && !self.lock().is_empty() {
-            tokio::time::sleep(LINGER).await;
-        }
-        let batch = std::mem::take(&mut *self.lock());
-        if !batch.is_empty() {
-            self.send(batch, give_up).await;
+        tokio::select! {
+            biased;
+            // Not through the gate: there they would wake one after the other.
+            settled = &mut answered => return settled.ok(),
+            _gate = self.gate.lock() => {
+                linger(|| self.lock().len() >= running()).await;
+                let batch = std::mem::take(&mut *self.lock());
+                if !batch.is_empty() {
+                    self.send(batch, give_up).await;
+                }
+            }
         }
         answered.try_recv().ok()
     }

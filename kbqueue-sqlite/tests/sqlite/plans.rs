@@ -132,9 +132,8 @@ async fn work(conn: &mut SqliteConnection) -> Vec<(&'static str, u64)> {
         }};
     }
     count!("claim_due", queues, "=fake/1", now, now);
-    count!("claim_lines", queues, 1);
+    count!("claim_lines", queues, 1, None::<i64>, None::<i64>, 1);
     count!("claim_candidates", "[1]", "=fake/1", 1);
-    count!("claim_turn");
     count!("claim_next_due", queues, "=fake/1");
     count!("reap", now, 10);
     count!("stats", "default", now);
