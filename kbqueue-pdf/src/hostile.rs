@@ -8,7 +8,7 @@ use kbqueue_core::ExtractError;
 pub use crate::child::serve::Pages;
 use crate::child::template;
 use crate::isolation::Layers;
-use crate::{PdfOptions, control};
+use crate::{PdfOptions, control, protocol};
 
 /// One layer of the sandbox, all of them, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,4 +44,9 @@ pub fn init_with(open: fn(File, u64) -> Result<Box<dyn Pages>, ExtractError>) {
         template::run(setup, host, |_| Ok(Box::new(open)));
     }
     crate::set_initialised();
+}
+
+/// Decodes a message of a child. Panics if that does what it must not.
+pub fn check_frame(message: &[u8]) {
+    protocol::check(message);
 }

@@ -92,5 +92,23 @@ impl Request {
     }
 }
 
+/// For tests and fuzzing: whatever the bytes are, they are refused or make a frame, and a frame that is
+/// encoded again comes out the same.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn check(message: &[u8]) {
+    let Ok(frame) = decode(message) else { return };
+    let shown = format!("{frame:?}");
+    let again = match frame {
+        Frame::Opened {
+            total_pages,
+            properties,
+        } => encode_opened(total_pages, &properties),
+        Frame::Refused(error) => encode_refused(&error),
+        Frame::Page(page) => encode_page(page),
+    };
+    let again = decode(&again[LENGTH_BYTES..]).expect("the host takes what a child encodes");
+    assert_eq!(format!("{again:?}"), shown);
+}
+
 #[cfg(test)]
 mod tests;

@@ -191,3 +191,43 @@ fn texts_are_cut_between_characters() {
         other => panic!("{other:?}"),
     }
 }
+
+/// To see what one is: `cargo fuzz fmt frames FILE`.
+#[test]
+fn the_inputs_that_fuzzing_kept_are_frames_or_refused() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/frames");
+    let mut frames = 0;
+    for entry in std::fs::read_dir(kept).unwrap() {
+        let message = std::fs::read(entry.unwrap().path()).unwrap();
+        check(&message);
+        frames += usize::from(decode(&message).is_ok());
+    }
+    assert!(frames >= 3, "one of each kind at least");
+}
+
+/// A poor man's fuzzing, the same each time: every byte of good frames takes a few other values.
+#[test]
+fn damaged_frames_are_frames_or_refused() {
+    let mut properties = Properties::default();
+    properties
+        .0
+        .insert("title".to_owned(), "A title".to_owned());
+    let error = ExtractError::Snooze {
+        reason: "later".to_owned(),
+        delay: Duration::from_secs(5),
+    };
+    for message in [
+        encode_page(page()),
+        encode_opened(3, &properties),
+        encode_refused(&error),
+    ] {
+        let good = body(&message);
+        for at in 0..good.len() {
+            for value in [0, 1, 2, 0x7f, 0x80, 0xc3, 0xff] {
+                let mut damaged = good.to_vec();
+                damaged[at] = value;
+                check(&damaged);
+            }
+        }
+    }
+}
