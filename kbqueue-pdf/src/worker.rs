@@ -13,6 +13,7 @@ use kbqueue_core::{ExtractError, Properties};
 use tokio::sync::oneshot;
 
 use crate::child::document::OpenDocument;
+use crate::child::page::Wanted;
 use crate::child::raw::Library;
 use crate::error::PdfError;
 
@@ -209,7 +210,7 @@ impl Worker {
     }
 
     fn open(&mut self, file: File, size_bytes: u64) -> Result<Opened, ExtractError> {
-        let document = OpenDocument::open(self.library, file, size_bytes, None, None)?;
+        let document = OpenDocument::open(self.library, file, size_bytes, None, Wanted::default())?;
         self.last_id += 1;
         let opened = Opened {
             total_pages: document.total_pages(),

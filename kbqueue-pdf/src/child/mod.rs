@@ -12,7 +12,7 @@ mod layout;
     reason = "whoever starts a child loads it, and none is started yet"
 )]
 pub(crate) mod ocr;
-mod page;
+pub(crate) mod page;
 mod picture;
 pub(crate) mod raw;
 mod reading;
