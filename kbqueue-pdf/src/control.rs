@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use crate::isolation::Layers;
+use crate::options::OcrMode;
 
 /// The first argument of a template, by which [`init`](crate::init) knows one.
 const MARK: &str = "kbqueue-pdf-template";
@@ -30,6 +31,17 @@ pub(crate) struct Setup {
     pub(crate) cpu_seconds: u64,
     /// The layers to put around children, as far as the kernel has them.
     pub(crate) layers: Layers,
+    pub(crate) wanted: WantedSetup,
+}
+
+/// What children are to give beside text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WantedSetup {
+    pub(crate) images: bool,
+    pub(crate) ocr: OcrMode,
+    /// Tesseract's names, and where their data are. Not looked at with OCR off.
+    pub(crate) languages: Vec<String>,
+    pub(crate) tessdata: PathBuf,
 }
 
 impl Setup {
@@ -43,6 +55,11 @@ impl Setup {
             self.layers.bits().into(),
         ];
         args.extend(numbers.map(|number| number.to_string().into()));
+        let wanted = &self.wanted;
+        args.push(if wanted.images { "images" } else { "text" }.into());
+        args.push(wanted.ocr.as_str().into());
+        args.push(wanted.languages.join("+").into());
+        args.push(wanted.tessdata.clone().into());
         args
     }
 
@@ -52,11 +69,21 @@ impl Setup {
         let pdfium = args.next()?.into();
         let mut number = || args.next()?.to_str()?.parse::<u64>().ok();
         let host = u32::try_from(number()?).ok()?;
+        let (memory_bytes, cpu_seconds) = (number()?, number()?);
+        let layers = Layers::from_bits(u8::try_from(number()?).ok()?);
+        let mut word = || args.next()?.into_string().ok();
+        let wanted = WantedSetup {
+            images: word()? == "images",
+            ocr: OcrMode::parse(&word()?)?,
+            languages: word()?.split('+').map(str::to_owned).collect(),
+            tessdata: args.next()?.into(),
+        };
         let setup = Self {
             pdfium,
-            memory_bytes: number()?,
-            cpu_seconds: number()?,
-            layers: Layers::from_bits(u8::try_from(number()?).ok()?),
+            memory_bytes,
+            cpu_seconds,
+            layers,
+            wanted,
         };
         Some((setup, host))
     }

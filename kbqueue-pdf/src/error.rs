@@ -37,6 +37,13 @@ pub enum PdfError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// OCR is wanted, and what it takes is not there.
+    #[error("text cannot be read out of pictures")]
+    Ocr {
+        /// What is missing, and how to get it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The executable that is to read documents could not be started.
     #[error("{} could not be started to read documents", executable.display())]
     Start {

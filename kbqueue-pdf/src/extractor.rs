@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,10 +9,11 @@ use kbqueue_core::extract::ExtractRequest;
 use kbqueue_core::{ExtractError, Extraction, Extractor};
 use rustix::fs::{Mode, OFlags};
 
-use crate::control::Setup;
+use crate::child::ocr;
+use crate::control::{Setup, WantedSetup};
 use crate::error::PdfError;
 use crate::isolation::Isolation;
-use crate::options::PdfOptions;
+use crate::options::{OcrMode, PdfOptions};
 use crate::pool::child::Source;
 use crate::pool::document;
 use crate::pool::template::{Launch, Template};
@@ -32,7 +34,8 @@ impl PdfExtractor {
     ///
     /// # Errors
     /// [`init`](crate::init) was not called and the options name no other executable; that executable
-    /// does not answer; the library is not there, or is no pdfium that fits.
+    /// does not answer; the library is not there, or is no pdfium that fits; OCR is wanted and this
+    /// program or machine lacks what it takes.
     pub fn new(options: PdfOptions) -> Result<Self, PdfError> {
         if options.child.is_none() && !crate::is_initialised() {
             return Err(PdfError::NotInitialised);
@@ -61,6 +64,12 @@ impl PdfExtractor {
                 // A backstop for a host that is too busy to keep to its deadlines.
                 cpu_seconds: 600 + options.page_timeout.as_secs().saturating_mul(20),
                 layers,
+                wanted: WantedSetup {
+                    images: options.images,
+                    ocr: options.ocr,
+                    languages: options.ocr_languages.clone(),
+                    tessdata: tessdata(&options)?,
+                },
             },
         };
         let template = Template::shared(&launch)?;
@@ -77,7 +86,15 @@ impl PdfExtractor {
 #[async_trait]
 impl Extractor for PdfExtractor {
     fn fingerprint(&self) -> String {
-        format!("pdf-text/{OUTPUT_VERSION}")
+        let images = if self.options.images { "+images" } else { "" };
+        let ocr = match self.options.ocr {
+            OcrMode::Off => String::new(),
+            mode => {
+                let languages = self.options.ocr_languages.join("+");
+                format!("+ocr-{}-{languages}", mode.as_str())
+            }
+        };
+        format!("pdf/{OUTPUT_VERSION}{images}{ocr}")
     }
 
     async fn extract(&self, request: ExtractRequest) -> Result<Extraction, ExtractError> {
@@ -95,6 +112,19 @@ impl Extractor for PdfExtractor {
             properties: reading.properties.clone(),
             pages: reading.pages().boxed(),
         })
+    }
+}
+
+/// Where the language data are, all of them. Looked for here, since children have no environment.
+fn tessdata(options: &PdfOptions) -> Result<PathBuf, PdfError> {
+    match options.ocr {
+        OcrMode::Off => Ok(PathBuf::new()),
+        OcrMode::Auto | OcrMode::Always => {
+            let found = ocr::tessdata(&options.ocr_languages, options.tessdata.as_deref());
+            found.map_err(|error| PdfError::Ocr {
+                source: error.into(),
+            })
+        }
     }
 }
 

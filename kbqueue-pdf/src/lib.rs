@@ -93,7 +93,7 @@ pub use error::PdfError;
 pub use extractor::PdfExtractor;
 pub use isolation::Isolation;
 pub use locate::{NotFound, find_pdfium};
-pub use options::PdfOptions;
+pub use options::{OcrMode, PdfOptions};
 
 use child::raw::Library;
 use child::{serve, template};
@@ -110,7 +110,8 @@ pub fn init() {
     {
         template::run(setup, host, |setup| {
             let library = Library::load(&setup.pdfium).map_err(|error| error.to_string())?;
-            Ok(serve::pdfs(library))
+            let wanted = serve::wanted(&setup.wanted)?;
+            Ok(serve::pdfs(library, wanted))
         });
     }
     set_initialised();

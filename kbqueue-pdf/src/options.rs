@@ -1,6 +1,37 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Which pages are read by OCR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OcrMode {
+    /// None: pages come with what text they have.
+    Off,
+    /// Those whose text is missing or broken, and pictures that no text covers.
+    Auto,
+    /// All, whatever text they have.
+    Always,
+}
+
+impl OcrMode {
+    /// The word used in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Always => "always",
+        }
+    }
+
+    /// The inverse of [`as_str`](Self::as_str); `None` for any other word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Off, Self::Auto, Self::Always]
+            .into_iter()
+            .find(|mode| mode.as_str() == word)
+    }
+}
+
 /// How PDFs are extracted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -20,6 +51,17 @@ pub struct PdfOptions {
     /// Whether a page that cannot be read fails its document. Default: no, the page is recorded
     /// with its cause and the document goes on.
     pub strict: bool,
+    /// Whether pictures come with the pages. Default: yes. They cost as much time as the text, where
+    /// there are some.
+    pub images: bool,
+    /// Which pages are read by OCR. Default: [`OcrMode::Auto`] where the feature `ocr` is on, which takes
+    /// tesseract's language data on this machine; otherwise [`OcrMode::Off`].
+    pub ocr: OcrMode,
+    /// The languages that OCR looks for, by tesseract's names. Default: `eng`.
+    pub ocr_languages: Vec<String>,
+    /// The directory of tesseract's language data. Default: none, that is `TESSDATA_PREFIX`, or where
+    /// systems put it.
+    pub tessdata: Option<PathBuf>,
     #[cfg(feature = "hostile")]
     pub(crate) layers: crate::isolation::Layers,
 }
@@ -34,6 +76,14 @@ impl PdfOptions {
             page_timeout: Duration::from_secs(60),
             memory_bytes: 1 << 30,
             strict: false,
+            images: true,
+            ocr: if cfg!(feature = "ocr") {
+                OcrMode::Auto
+            } else {
+                OcrMode::Off
+            },
+            ocr_languages: vec!["eng".to_owned()],
+            tessdata: None,
             #[cfg(feature = "hostile")]
             layers: crate::isolation::Layers::ALL,
         }

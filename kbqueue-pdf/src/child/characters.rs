@@ -15,7 +15,7 @@ const LAM: u32 = 0x644;
 const SEEN_GAP: f64 = 0.2;
 
 /// So many characters tell whether a font can be trusted.
-const SAMPLE: usize = 200;
+const SAMPLE: usize = 100;
 
 /// All characters of a page.
 pub(super) struct Characters<'p> {

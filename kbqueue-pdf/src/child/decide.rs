@@ -32,6 +32,7 @@ const ENOUGH_CHARS: usize = 50;
 const MAX_UNMAPPED: f64 = 0.2;
 const MIN_PLAUSIBLE: f64 = 0.3;
 const MIN_PLAUSIBLE_HIDDEN: f64 = 0.5;
+const SAMPLED_WORDS: usize = 300;
 const SCAN: f64 = 0.5;
 const PICTURE: f64 = 0.05;
 const OUTLINES: usize = 500;
@@ -71,7 +72,7 @@ pub(super) fn decide(signals: &Signals) -> (Decision, &'static str) {
 /// Share of words in `text` that look like words; 1 where there are too few to tell.
 pub(super) fn plausible(text: &str) -> f64 {
     let (mut words, mut good) = (0_u32, 0_u32);
-    for word in text.split_whitespace().take(2000) {
+    for word in text.split_whitespace().take(SAMPLED_WORDS) {
         words += 1;
         good += u32::from(is_plausible(word));
     }
@@ -82,30 +83,26 @@ pub(super) fn plausible(text: &str) -> f64 {
 }
 
 fn is_plausible(word: &str) -> bool {
-    let all = word.chars().count();
-    let kept: Vec<char> = word.chars().filter(|c| c.is_alphanumeric()).collect();
-    if kept.is_empty() {
+    let (mut all, mut kept, mut latin, mut turns) = (0, 0, 0, 0);
+    let mut has_vowel = false;
+    let mut before = ' ';
+    for c in word.chars() {
+        all += 1;
+        kept += usize::from(c.is_alphanumeric());
+        latin += usize::from(c.is_ascii_alphabetic());
+        has_vowel |= "aeiouyAEIOUY".contains(c);
+        // As in `hWRONGv`.
+        turns += usize::from(before.is_ascii_lowercase() && c.is_ascii_uppercase());
+        before = c;
+    }
+    if kept == 0 {
         // A dash or a bullet on its own says nothing, signs in a row do.
         return all <= 2;
     }
-    if kept.len() * 2 < all {
+    if kept * 2 < all {
         return false;
     }
-    let latin: Vec<char> = kept
-        .iter()
-        .copied()
-        .filter(char::is_ascii_alphabetic)
-        .collect();
-    if latin.len() < 5 || latin.len() < kept.len() {
-        return true;
-    }
-    let has_vowel = latin.iter().any(|c| "aeiouyAEIOUY".contains(*c));
-    // As in `hWRONGv`.
-    let turns = latin
-        .windows(2)
-        .filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase())
-        .count();
-    has_vowel && turns * 3 < latin.len()
+    latin < 5 || latin < kept || has_vowel && turns * 3 < latin
 }
 
 #[cfg(test)]

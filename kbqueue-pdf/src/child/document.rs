@@ -10,8 +10,7 @@ use kbqueue_core::{ExtractError, Properties};
 
 use super::images::Images;
 use super::info::{self, Outline};
-use super::ocr::Ocr;
-use super::page::{self, ReadPage};
+use super::page::{self, ReadPage, Wanted};
 use super::raw::{Document, Library, OpenFailure};
 use super::repair::repair;
 use super::source::Source;
@@ -37,7 +36,7 @@ pub(crate) struct OpenDocument {
     document: Document,
     outline: Outline,
     images: Images,
-    ocr: Option<Rc<Ocr>>,
+    wanted: Wanted,
     total_pages: u32,
     repaired: bool,
     /// What opening it cost, and how far the source was read then.
@@ -48,14 +47,13 @@ pub(crate) struct OpenDocument {
 
 impl OpenDocument {
     /// Opens the PDF in the first `size_bytes` of `file`, with `password` where it takes one. A
-    /// damaged one is repaired in memory, as far as pages are left of it. Without `ocr`, pages that
-    /// would take it come with what text they have.
+    /// damaged one is repaired in memory, as far as pages are left of it.
     pub(crate) fn open(
         library: Library,
         file: File,
         size_bytes: u64,
         password: Option<&str>,
-        ocr: Option<Rc<Ocr>>,
+        wanted: Wanted,
     ) -> Result<Self, ExtractError> {
         let mut source = Rc::new(Source::new(file, size_bytes));
         let header = find_header(&source)?;
@@ -80,7 +78,7 @@ impl OpenDocument {
             document,
             outline,
             images: Images::default(),
-            ocr,
+            wanted,
             total_pages,
             repaired,
             opening_bytes: opened_at_bytes - before,
@@ -110,12 +108,7 @@ impl OpenDocument {
         self.pages_since += 1;
         let index = number - 1;
         let c_index = c_int::try_from(index).expect("a document has at most MAX_PAGES pages");
-        let read = page::read(
-            &self.document,
-            c_index,
-            &mut self.images,
-            self.ocr.as_deref(),
-        );
+        let read = page::read(&self.document, c_index, &mut self.images, &self.wanted);
         let label = self.document.page_label(c_index);
         if let Some(error) = self.source.take_failure() {
             return Err(unreadable(error));
@@ -132,6 +125,7 @@ impl OpenDocument {
             text: read.text,
             failure,
             images: read.images,
+            thumbnail: read.thumbnail,
         })
     }
 

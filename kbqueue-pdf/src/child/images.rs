@@ -24,7 +24,7 @@ const MAX_JPEG_BYTES: usize = 32 << 20;
 const MAX_PER_PAGE: usize = 200;
 /// All that are decoded for one page.
 const MAX_PIXELS_PER_PAGE: f64 = 200e6;
-pub(super) const THUMBNAIL_PIXELS: f64 = 320.0;
+const THUMBNAIL_PIXELS: f64 = 320.0;
 
 /// Tiles of one picture touch to within a point.
 const TOUCHING: f64 = 1.0;
@@ -211,6 +211,20 @@ fn drawn(page: &Page<'_>, group: &Group<'_, '_>) -> Option<Encoded> {
         height: full.height,
         thumbnail: picture::png(&small),
     })
+}
+
+/// The page itself as a small JPEG.
+pub(super) fn thumbnail(page: &Page<'_>) -> Option<Bytes> {
+    let (width, height) = page.size();
+    let whole = Rect {
+        left: 0.0,
+        bottom: height,
+        right: width,
+        top: 0.0,
+    };
+    let scale = THUMBNAIL_PIXELS / width.max(height);
+    let drawn = page.draw(&whole, scale, false, MAX_DRAWN_PIXELS)?;
+    picture::jpeg(&drawn)
 }
 
 /// Where pictures can be seen, with their pixels.

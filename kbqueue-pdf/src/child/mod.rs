@@ -7,12 +7,8 @@ pub(crate) mod document;
 mod images;
 mod info;
 mod layout;
-#[allow(
-    dead_code,
-    reason = "whoever starts a child loads it, and none is started yet"
-)]
 pub(crate) mod ocr;
-mod page;
+pub(crate) mod page;
 mod picture;
 pub(crate) mod raw;
 pub(crate) mod sandbox;

@@ -64,7 +64,7 @@ const DIRECTORIES: [&str; 4] = [
 
 /// The directory of the language data: the one given, `TESSDATA_PREFIX`, or where systems put it.
 /// Every language has to be in it.
-fn tessdata(languages: &[String], given: Option<&Path>) -> Result<PathBuf, OcrError> {
+pub(crate) fn tessdata(languages: &[String], given: Option<&Path>) -> Result<PathBuf, OcrError> {
     let from_environment = || std::env::var_os("TESSDATA_PREFIX").map(PathBuf::from);
     let usual = || {
         let mut usual = DIRECTORIES.iter().map(PathBuf::from);
@@ -99,7 +99,7 @@ mod engine {
 
     use leptess::tesseract::TessApi;
 
-    use super::{Layout, OcrError, Pixels, Recognised, tessdata};
+    use super::{Layout, OcrError, Pixels, Recognised};
 
     /// Tesseract with its languages. There is one in a process, since each takes 50 MB.
     pub(crate) struct Ocr {
@@ -110,10 +110,9 @@ mod engine {
         /// Loads the languages, such as `eng`. Nothing is read from files after that.
         pub(crate) fn load(
             languages: &[String],
-            directory: Option<&Path>,
+            directory: &Path,
         ) -> Result<Self, OcrError> {
-            let directory = tessdata(languages, directory)?;
-            let start = || OcrError::Start(directory.clone());
+            let start = || OcrError::Start(directory.to_owned());
             let path = directory.to_str().ok_or_else(start)?;
             let mut api = TessApi::new(Some(path), &languages.join("+")).map_err(|_| start())?;
             // Light text on dark is rare, and looking for it costs a twentieth.
@@ -162,8 +161,7 @@ pub(crate) enum Ocr {}
 
 #[cfg(not(feature = "ocr"))]
 impl Ocr {
-    pub(crate) fn load(languages: &[String], directory: Option<&Path>) -> Result<Self, OcrError> {
-        tessdata(languages, directory)?;
+    pub(crate) fn load(_: &[String], _: &Path) -> Result<Self, OcrError> {
         Err(OcrError::NotBuilt)
     }
 

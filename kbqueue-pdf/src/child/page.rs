@@ -1,7 +1,9 @@
 //! One page: its text, from wherever it can be had, and its pictures.
 
 use std::ffi::c_int;
+use std::rc::Rc;
 
+use bytes::Bytes;
 use kbqueue_core::extract::ExtractedImage;
 use kbqueue_core::output::{PageSource, Provenance};
 
@@ -20,11 +22,36 @@ const MAX_OBJECTS: usize = 20_000;
 /// A picture that text covers to a larger share is a background.
 const MAX_COVERED: f64 = 0.1;
 
+/// What is wanted of each page beside its text. By default, pictures alone.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// Its pictures. They cost as much time as the text, where there are some.
+    pub(crate) images: bool,
+    /// A small picture of the page itself, which costs more time than its text.
+    pub(crate) thumbnail: bool,
+    /// What reads pages without text. Without it, they come with what text they have.
+    pub(crate) ocr: Option<Rc<Ocr>>,
+    /// Whether it reads pages with text as well.
+    pub(crate) always: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            images: true,
+            thumbnail: false,
+            ocr: None,
+            always: false,
+        }
+    }
+}
+
 /// What was found on a page.
 pub(super) struct ReadPage {
     pub(super) text: String,
     pub(super) provenance: Provenance,
     pub(super) images: Vec<ExtractedImage>,
+    pub(super) thumbnail: Option<Bytes>,
 }
 
 impl ReadPage {
@@ -34,6 +61,7 @@ impl ReadPage {
             text: String::new(),
             provenance: provenance(PageSource::None, "failed", None),
             images: Vec::new(),
+            thumbnail: None,
         }
     }
 }
@@ -43,7 +71,7 @@ pub(super) fn read(
     document: &Document,
     index: c_int,
     images: &mut Images,
-    ocr: Option<&Ocr>,
+    wanted: &Wanted,
 ) -> Result<ReadPage, String> {
     let page = document
         .page(index)
@@ -72,8 +100,21 @@ pub(super) fn read(
     };
     let bare = bare_parts(&pictures, &lines);
     let signals = signals(&page, &objects, &characters, &text, &pictures, &bare);
-    let images = images.read(document, &page, &objects, &lines);
-    let (decision, reason) = decide::decide(&signals);
+    let images = if wanted.images {
+        images.read(document, &page, &objects, &lines)
+    } else {
+        Vec::new()
+    };
+    let thumbnail = if wanted.thumbnail {
+        images::thumbnail(&page)
+    } else {
+        None
+    };
+    let (decision, reason) = if wanted.always {
+        (Decision::WholePage, "always")
+    } else {
+        decide::decide(&signals)
+    };
 
     let shown = Shown {
         page: &page,
@@ -84,7 +125,7 @@ pub(super) fn read(
     } else {
         PageSource::Text
     };
-    let (text, provenance) = match (decision, ocr) {
+    let (text, provenance) = match (decision, &wanted.ocr) {
         (Decision::WholePage, Some(ocr)) => match shown.read_page(ocr) {
             // Nothing in the pixels: what text there is stays.
             Some(read) if !read.text.is_empty() => {
@@ -103,6 +144,7 @@ pub(super) fn read(
         text,
         provenance,
         images,
+        thumbnail,
     })
 }
 

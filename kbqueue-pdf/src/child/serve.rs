@@ -2,12 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 
 use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::{ExtractError, Properties};
 
 use super::document::OpenDocument;
+use super::ocr::Ocr;
+use super::page::Wanted;
 use super::raw::Library;
+use crate::control::WantedSetup;
+use crate::options::OcrMode;
 use crate::protocol::{Request, encode_opened, encode_page, encode_refused};
 
 /// A document that gives its pages.
@@ -46,10 +51,30 @@ impl Pages for OpenDocument {
 /// Opens the document in the first so many bytes of a file.
 pub(crate) type Open = Box<dyn Fn(File, u64) -> Result<Box<dyn Pages>, ExtractError>>;
 
+/// Loads what is wanted, so that nothing has to be read from files later.
+///
+/// # Errors
+/// OCR is wanted and does not start.
+pub(crate) fn wanted(setup: &WantedSetup) -> Result<Wanted, String> {
+    let ocr = match setup.ocr {
+        OcrMode::Off => None,
+        OcrMode::Auto | OcrMode::Always => {
+            let ocr = Ocr::load(&setup.languages, &setup.tessdata);
+            Some(Rc::new(ocr.map_err(|error| error.to_string())?))
+        }
+    };
+    Ok(Wanted {
+        images: setup.images,
+        thumbnail: false,
+        ocr,
+        always: setup.ocr == OcrMode::Always,
+    })
+}
+
 /// What opens PDFs.
-pub(crate) fn pdfs(library: Library) -> Open {
+pub(crate) fn pdfs(library: Library, wanted: Wanted) -> Open {
     Box::new(move |file, size_bytes| {
-        let document = OpenDocument::open(library, file, size_bytes, None, None)?;
+        let document = OpenDocument::open(library, file, size_bytes, None, wanted.clone())?;
         Ok(Box::new(document))
     })
 }

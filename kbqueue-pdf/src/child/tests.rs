@@ -10,6 +10,7 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::output::PageSource;
 
 use super::document::OpenDocument;
+use super::page::Wanted;
 use super::raw::{Document, Library, Rect};
 use super::source::Source;
 
@@ -96,7 +97,11 @@ fn read(
     (file, len): (File, u64),
     ocr: Option<Rc<super::ocr::Ocr>>,
 ) -> ExtractedPage {
-    let mut document = OpenDocument::open(library, file, len, None, ocr).unwrap();
+    let wanted = Wanted {
+        ocr,
+        ..Wanted::default()
+    };
+    let mut document = OpenDocument::open(library, file, len, None, wanted).unwrap();
     document.page(1).unwrap()
 }
 
@@ -105,6 +110,7 @@ fn documents_in_one_process() {
     let library = Library::load(&crate::find_pdfium().unwrap()).unwrap();
     passwords(library);
     pages_without_ocr(library);
+    thumbnails(library);
     #[cfg(feature = "ocr")]
     pages_with_ocr(library);
 }
@@ -117,11 +123,32 @@ fn passwords(library: Library) {
     );
     for (password, expected) in [(None, "needs a password"), (Some("guess"), "another one")] {
         let (file, len) = file("", "", &[], &encrypt);
-        let opened = OpenDocument::open(library, file, len, password, None);
+        let opened = OpenDocument::open(library, file, len, password, Wanted::default());
         let error = opened.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("guess"), "{error}");
     }
+}
+
+/// A page as it is shown, small.
+fn thumbnails(library: Library) {
+    let wanted = Wanted {
+        images: false,
+        thumbnail: true,
+        ..Wanted::default()
+    };
+    let (file, len) = scan(library, 72.0, "/Rotate 90", "595 0 0 842 0 0 cm /Im Do");
+    let mut document = OpenDocument::open(library, file, len, None, wanted).unwrap();
+    let page = document.page(1).unwrap();
+    assert!(page.images.is_empty());
+    let thumbnail = page.thumbnail.unwrap();
+    // The frame header of a JPEG: height and width follow its length and its precision.
+    let frame = thumbnail
+        .windows(2)
+        .position(|marker| marker == [0xFF, 0xC0])
+        .unwrap();
+    let side = |at: usize| u16::from_be_bytes([thumbnail[at], thumbnail[at + 1]]);
+    assert_eq!((side(frame + 7), side(frame + 5)), (320, 226));
 }
 
 /// What would take OCR says so, and comes without.
@@ -141,15 +168,17 @@ fn pages_without_ocr(library: Library) {
 
 #[cfg(feature = "ocr")]
 fn pages_with_ocr(library: Library) {
-    use super::ocr::Ocr;
+    use super::ocr::{Ocr, tessdata};
 
-    let missing = Ocr::load(&["eng".to_owned(), "tlh".to_owned()], None);
+    let missing = tessdata(&["eng".to_owned(), "tlh".to_owned()], None);
     let message = missing.err().unwrap().to_string();
     assert!(
         message.contains("\"tlh\"") && message.contains("tesseract-ocr-tlh"),
         "{message}"
     );
-    let ocr = Some(Rc::new(Ocr::load(&["eng".to_owned()], None).unwrap()));
+    let languages = ["eng".to_owned()];
+    let directory = tessdata(&languages, None).unwrap();
+    let ocr = Some(Rc::new(Ocr::load(&languages, &directory).unwrap()));
 
     let whole = "595 0 0 842 0 0 cm /Im Do";
     for (name, entries, content) in [

@@ -248,6 +248,7 @@ fn failed(number: u32, cause: String) -> ExtractedPage {
         },
         text: String::new(),
         failure: Some(cause),
+        thumbnail: None,
         images: Vec::new(),
     }
 }

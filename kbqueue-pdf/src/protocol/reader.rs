@@ -105,6 +105,10 @@ fn page(input: &mut Input<'_>) -> Result<ExtractedPage, Malformed> {
         },
         text: input.text(MAX_TEXT_BYTES)?,
         failure: input.option(|input| input.text(MAX_MESSAGE_BYTES))?,
+        thumbnail: input.option(|input| {
+            let bytes = input.bytes(MAX_FRAME_BYTES)?;
+            Ok(Bytes::copy_from_slice(bytes))
+        })?,
         images: images(input)?,
     })
 }

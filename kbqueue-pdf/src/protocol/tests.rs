@@ -31,6 +31,7 @@ fn page() -> ExtractedPage {
         },
         text: "Grüße\0\u{10ffff}".to_owned(),
         failure: Some("half of it".to_owned()),
+        thumbnail: Some(Bytes::from_static(b"small")),
         images: vec![
             image(),
             ExtractedImage {

@@ -73,6 +73,8 @@ pub(crate) fn encode_page(page: ExtractedPage) -> Vec<u8> {
         m.text(failure, MAX_MESSAGE_BYTES);
     });
 
+    message.option(page.thumbnail.as_deref(), Message::bytes);
+
     let mut room = MAX_FRAME_BYTES - message.0.len();
     let images = page
         .images

@@ -80,6 +80,7 @@ fn page(number: u32, outcome: io::Result<String>) -> ExtractedPage {
         },
         text,
         failure,
+        thumbnail: None,
         images: Vec::new(),
     }
 }
