@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help setup serve check fix test a11y screenshots
+.PHONY: help setup serve check fix test a11y screenshots corpus
 
 # Tests run package by package, because in one run over the workspace features unify, which hides
 # one that a crate forgot to ask for.
@@ -47,3 +47,6 @@ a11y: ## Look at every page of the dashboard with axe-core (needs npm and the ne
 screenshots: ## Make the pictures of the dashboard that the README shows.
 	@scripts/setup.sh test
 	cargo run --locked --quiet -p kbqueue-tests --example screenshots -- docs/screenshots
+
+corpus: setup ## Measure extraction on a directory of PDFs: make corpus DIR=../corpus WHAT=text.
+	cargo run --quiet --release --all-features -p kbqueue-pdf --example corpus -- $(DIR) $(or $(WHAT),outcomes)

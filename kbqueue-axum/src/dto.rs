@@ -315,7 +315,7 @@ pub(crate) struct DocumentBody {
     /// Of the chunks that readers see.
     generation: u32,
     version: u64,
-    /// Whether a damaged file was repaired to read it. Nothing repairs files yet.
+    /// Whether a damaged file was repaired to read it.
     repaired: bool,
     /// Failed because it killed its workers.
     quarantined: bool,
@@ -351,6 +351,7 @@ pub(crate) struct AttemptBody {
 impl From<Document> for DocumentBody {
     fn from(document: Document) -> Self {
         let life = document.lifecycle;
+        let repaired = document.properties.is_repaired();
         Self {
             document_id: document.id,
             queue: document.queue,
@@ -379,7 +380,7 @@ impl From<Document> for DocumentBody {
             tenant: document.tenant,
             priority: document.priority,
             version: life.version,
-            repaired: false,
+            repaired,
             quarantined: life.quarantined,
             cancel_requested: life.cancel_requested_at.is_some(),
             attempts: document.attempts,

@@ -134,6 +134,19 @@ impl NewDocument {
 #[serde(transparent)]
 pub struct Properties(pub std::collections::BTreeMap<String, String>);
 
+impl Properties {
+    /// Under this name, `true` says that the file was damaged and was repaired to read it.
+    pub const REPAIRED: &str = "repaired";
+
+    /// Whether the file was damaged and was repaired to read it.
+    #[must_use]
+    pub fn is_repaired(&self) -> bool {
+        self.0
+            .get(Self::REPAIRED)
+            .is_some_and(|word| word == "true")
+    }
+}
+
 /// One worker's hold on a document, after it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

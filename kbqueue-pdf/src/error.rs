@@ -5,6 +5,13 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PdfError {
+    /// This program does not begin with [`init`](crate::init), and the options name no other.
+    #[error(
+        "documents are read in processes of their own, which are this program started again, so its \
+         main must begin with kbqueue_pdf::init(); a program that cannot names another executable \
+         in PdfOptions::child, for instance kbqueue-pdf-child"
+    )]
+    NotInitialised,
     /// The library file is not there or cannot be read.
     #[error(
         "there is no readable pdfium library at {}; `make setup` in kbqueue's directory fetches one",
@@ -30,20 +37,38 @@ pub enum PdfError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// This process has loaded another pdfium, and there can be only one: use the same path.
-    #[error(
-        "this process already uses pdfium from {}, so it cannot use {}: give every extractor the \
-         same library",
-        loaded.display(),
-        asked.display()
-    )]
-    OtherLibrary {
-        /// The library in use.
-        loaded: PathBuf,
-        /// The one that was asked for.
-        asked: PathBuf,
+    /// OCR is wanted, and what it takes is not there.
+    #[error("text cannot be read out of pictures")]
+    Ocr {
+        /// What is missing, and how to get it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The thread that owns pdfium could not be started.
-    #[error("the thread for pdfium could not be started")]
-    Thread(#[source] io::Error),
+    /// The executable that is to read documents could not be started.
+    #[error("{} could not be started to read documents", executable.display())]
+    Start {
+        /// The executable.
+        executable: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The executable was started and did not do what [`init`](crate::init) does.
+    #[error(
+        "{} was started to read documents, and did not answer as such a process: its main must \
+         begin with kbqueue_pdf::init(), of the same version as this one",
+        executable.display()
+    )]
+    NoAnswer {
+        /// The executable.
+        executable: PathBuf,
+    },
+    /// The executable answered that it cannot serve.
+    #[error("{} cannot read documents: {reason}", executable.display())]
+    Unfit {
+        /// The executable.
+        executable: PathBuf,
+        /// Why not.
+        reason: String,
+    },
 }

@@ -1,38 +1,79 @@
-//! Loading pdfium. One test, because a process loads it once.
+//! Starting: what an extractor needs, and errors that say what to do.
+#![allow(clippy::unwrap_used)]
+
+mod common;
 
 use std::fs;
+use std::path::PathBuf;
 
+use common::options;
 use kbqueue_pdf::{PdfError, PdfExtractor, PdfOptions, find_pdfium};
 
+fn refusal(options: PdfOptions) -> PdfError {
+    PdfExtractor::new(options).unwrap_err()
+}
+
 #[test]
-fn a_library_is_loaded_once_and_errors_say_what_to_do() {
+fn a_program_that_does_not_begin_with_init_is_told_so_and_so_is_one_that_calls_it_too_late() {
+    let without_child = || PdfOptions::new(find_pdfium().unwrap());
+    let error = refusal(without_child());
+    assert!(matches!(error, PdfError::NotInitialised), "{error:?}");
+    assert!(error.to_string().contains("kbqueue_pdf::init()"), "{error}");
+
+    // This test binary's main is the test harness, which knows nothing of init.
     kbqueue_pdf::init();
+    let error = refusal(without_child());
+    assert!(matches!(error, PdfError::NoAnswer { .. }), "{error:?}");
+    assert!(error.to_string().contains("kbqueue_pdf::init()"), "{error}");
+}
+
+#[test]
+fn a_missing_or_wrong_library_is_named() {
     let dir = tempfile::tempdir().unwrap();
+    let mut missing = options();
+    missing.pdfium = dir.path().join("missing.so");
+    let error = refusal(missing);
+    assert!(matches!(error, PdfError::Unreadable { .. }), "{error:?}");
+    assert!(error.to_string().contains("make setup"), "{error}");
 
-    let missing = PdfExtractor::new(PdfOptions::new(dir.path().join("missing.so"))).unwrap_err();
-    assert!(
-        matches!(missing, PdfError::Unreadable { .. }),
-        "{missing:?}"
+    let mut wrong = options();
+    wrong.pdfium = dir.path().join("text.so");
+    fs::write(&wrong.pdfium, "no library").unwrap();
+    let error = refusal(wrong);
+    assert!(matches!(error, PdfError::Load { .. }), "{error:?}");
+    assert!(error.to_string().contains("text.so"), "{error}");
+}
+
+#[test]
+fn a_missing_or_wrong_executable_is_named() {
+    let mut missing = options();
+    missing.child = Some(PathBuf::from("/no/such/child"));
+    let error = refusal(missing);
+    assert!(matches!(error, PdfError::Start { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/child"), "{error}");
+
+    let mut wrong = options();
+    wrong.child = Some(PathBuf::from("/bin/true"));
+    let error = refusal(wrong);
+    assert!(matches!(error, PdfError::NoAnswer { .. }), "{error:?}");
+}
+
+#[test]
+fn the_child_that_is_shipped_says_that_it_is_not_run_by_hand() {
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_kbqueue-pdf-child"))
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("not by hand"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn all_layers_are_up_on_a_kernel_that_has_them() {
+    let isolation = PdfExtractor::new(options()).unwrap().isolation();
+    assert!(isolation.is_complete(), "{isolation}");
+    assert_eq!(
+        isolation.to_string(),
+        "limits, landlock (files, network, signals), seccomp"
     );
-    assert!(missing.to_string().contains("make setup"), "{missing}");
-
-    let text = dir.path().join("text.so");
-    fs::write(&text, "no library").unwrap();
-    let wrong = PdfExtractor::new(PdfOptions::new(&text)).unwrap_err();
-    assert!(matches!(wrong, PdfError::Load { .. }), "{wrong:?}");
-    assert!(wrong.to_string().contains("text.so"), "{wrong}");
-
-    // Neither failure is in the way of the right one, which all extractors share.
-    let pdfium = find_pdfium().unwrap();
-    PdfExtractor::new(PdfOptions::new(&pdfium)).unwrap();
-    PdfExtractor::new(PdfOptions::new(&pdfium)).unwrap();
-
-    #[cfg(unix)]
-    {
-        let link = dir.path().join("link.so");
-        std::os::unix::fs::symlink(pdfium.canonicalize().unwrap(), &link).unwrap();
-        PdfExtractor::new(PdfOptions::new(link)).unwrap();
-    }
-    let other = PdfExtractor::new(PdfOptions::new(&text)).unwrap_err();
-    assert!(matches!(other, PdfError::OtherLibrary { .. }), "{other:?}");
 }

@@ -316,6 +316,46 @@ async fn an_outline_that_goes_in_circles_ends() {
 }
 
 #[tokio::test]
+async fn raised_and_lowered_characters_stay_on_their_line() {
+    let mut pdf = Pdf::new();
+    pdf.page(
+        A4,
+        "BT /F1 12 Tf 72 700 Td (E = mc) Tj 7 Ts /F1 8 Tf (2) Tj 0 Ts /F1 12 Tf ( and H) Tj \
+         -4 Ts /F1 8 Tf (2) Tj 0 Ts /F1 12 Tf (O) Tj 0 -14 Td (next line) Tj ET",
+    );
+    assert_eq!(texts(&pdf.bytes()).await, ["E = mc2 and H2O\nnext line"]);
+}
+
+#[tokio::test]
+async fn paragraphs_are_kept() {
+    let lines = [700, 686, 672, 644, 630, 616];
+    let content: String = lines.map(|y| line(72, y, &format!("at {y}"))).concat();
+    let mut pdf = Pdf::new();
+    pdf.page(A4, &content);
+    assert_eq!(
+        texts(&pdf.bytes()).await,
+        ["at 700\nat 686\nat 672\n\nat 644\nat 630\nat 616"]
+    );
+}
+
+#[tokio::test]
+async fn ideographs_come_without_spaces_that_nobody_sees() {
+    let mut pdf = Pdf::new();
+    pdf.font_with_unicode("4E2D");
+    // As wide apart as pdfium takes for a space between words.
+    pdf.page(A4, "BT /F2 12 Tf 4 Tc 72 700 Td (AAAA) Tj ET");
+    assert_eq!(texts(&pdf.bytes()).await, ["中中中中"]);
+}
+
+#[tokio::test]
+async fn a_ligature_of_lam_and_alef_is_in_reading_order() {
+    let mut pdf = Pdf::new();
+    pdf.font_with_unicode("06440627");
+    pdf.page(A4, "BT /F2 12 Tf 72 700 Td (A) Tj ET");
+    assert_eq!(texts(&pdf.bytes()).await, ["\u{644}\u{627}"]);
+}
+
+#[tokio::test]
 async fn the_fingerprint_names_the_output_version() {
-    assert_eq!(common::extractor().fingerprint(), "pdf-text/1");
+    assert_eq!(common::extractor().fingerprint(), "pdf-text/2");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use kbqueue::pdf::{PdfExtractor, PdfOptions, find_pdfium};
+use kbqueue::pdf::{OcrMode, PdfExtractor, PdfOptions, find_pdfium};
 use kbqueue::queue::StateCounts;
 use kbqueue::{ChunkOptions, Processor, ProcessorOptions, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +63,27 @@ pub(crate) struct Options {
         value_name = "CHARS"
     )]
     chunk_overlap: u32,
+
+    /// Which pages are read by OCR: off, auto (those whose text is missing or broken), or always
+    #[arg(long, env = "KBQUEUE_OCR", default_value = OCR, value_parser = ocr, value_name = "MODE")]
+    ocr: OcrMode,
+
+    /// Languages that OCR looks for, by tesseract's names, separated by commas
+    #[arg(
+        long,
+        env = "KBQUEUE_OCR_LANGUAGES",
+        default_value = "eng",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    ocr_languages: Vec<String>,
+}
+
+/// What a build without OCR can do is off.
+const OCR: &str = if cfg!(feature = "ocr") { "auto" } else { "off" };
+
+fn ocr(word: &str) -> Result<OcrMode, &'static str> {
+    OcrMode::parse(word).ok_or("use off, auto or always")
 }
 
 /// Works until Ctrl-C or SIGTERM, or until the queues are empty; then it fails where a document did.
@@ -76,8 +97,10 @@ pub(crate) async fn work(place: &Place, options: &Options) -> Result<(), Failure
     let processing = options.processing(place)?;
     let store = place.store().await?;
     let pdfium = find_pdfium().map_err(|error| Failure::about("no PDFs", &error))?;
-    let extractor = PdfExtractor::new(PdfOptions::new(pdfium))
-        .map_err(|error| Failure::about("no PDFs", &error))?;
+    let mut pdf = PdfOptions::new(pdfium);
+    pdf.ocr = options.ocr;
+    pdf.ocr_languages.clone_from(&options.ocr_languages);
+    let extractor = PdfExtractor::new(pdf).map_err(|error| Failure::about("no PDFs", &error))?;
     let processor = Processor::new(
         store.clone(),
         place.blobs()?,

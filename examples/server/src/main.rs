@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use kbqueue::axum::{ApiOptions, ApiState, TriggerLayer};
 use kbqueue::error::chain;
-use kbqueue::pdf::{PdfExtractor, PdfOptions, find_pdfium};
+use kbqueue::pdf::{PdfExtractor, find_pdfium};
 use kbqueue::{BlobStore, Processor, ProcessorOptions};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -71,7 +71,7 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
     let processor = if options.workers == Workers::Off {
         None
     } else {
-        let extractor = extractor()?;
+        let extractor = extractor(options)?;
         Some(Processor::new(store, blobs, extractor, processing))
     };
     if let Some(processor) = &processor {
@@ -109,10 +109,10 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
     Ok(())
 }
 
-fn extractor() -> Result<Arc<PdfExtractor>, Failure> {
+fn extractor(options: &Options) -> Result<Arc<PdfExtractor>, Failure> {
     let hint = "(to serve without processing: --workers off)";
     let pdfium = find_pdfium().map_err(|error| format!("{} {hint}", chain(&error)))?;
-    let extractor = PdfExtractor::new(PdfOptions::new(pdfium));
+    let extractor = PdfExtractor::new(options.pdf(pdfium));
     Ok(Arc::new(
         extractor.map_err(|error| format!("{} {hint}", chain(&error)))?,
     ))

@@ -1,11 +1,13 @@
 //! The command line and its environment variables.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use jiff::SignedDuration;
 use kbqueue::axum::{ApiOptions, Tokens};
+use kbqueue::pdf::{OcrMode, PdfOptions};
 use kbqueue::state::CrashLimits;
 use kbqueue::{ChunkOptions, ProcessorOptions, QueueName};
 
@@ -90,6 +92,20 @@ pub(crate) struct Options {
     /// Requests that each token may make a minute [default: no limit]
     #[arg(long, env = "KBQUEUE_REQUESTS_PER_MINUTE", value_name = "N")]
     requests_per_minute: Option<NonZeroU32>,
+
+    /// Which pages are read by OCR: off, auto (those whose text is missing or broken), or always
+    #[arg(long, env = "KBQUEUE_OCR", default_value = OCR, value_parser = ocr, value_name = "MODE")]
+    ocr: OcrMode,
+
+    /// Languages that OCR looks for, by tesseract's names, separated by commas
+    #[arg(
+        long,
+        env = "KBQUEUE_OCR_LANGUAGES",
+        default_value = "eng",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    ocr_languages: Vec<String>,
 
     /// Whether to process documents: always, when a request comes by, or not at all
     #[arg(long, env = "KBQUEUE_WORKERS", default_value = "on")]
@@ -235,6 +251,20 @@ impl Options {
         options.processing = processing;
         options
     }
+
+    pub(crate) fn pdf(&self, pdfium: PathBuf) -> PdfOptions {
+        let mut options = PdfOptions::new(pdfium);
+        options.ocr = self.ocr;
+        options.ocr_languages.clone_from(&self.ocr_languages);
+        options
+    }
+}
+
+/// What a build without OCR can do is off.
+const OCR: &str = if cfg!(feature = "ocr") { "auto" } else { "off" };
+
+fn ocr(word: &str) -> Result<OcrMode, &'static str> {
+    OcrMode::parse(word).ok_or("use off, auto or always")
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -313,6 +343,7 @@ mod tests {
             ["--queue", "a,b c"],
             ["--batch-size", "0"],
             ["--workers", "maybe"],
+            ["--ocr", "sometimes"],
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

@@ -122,6 +122,7 @@ impl Extractor for SharedFake {
                     text: page_text(number),
                     failure,
                     images: Vec::new(),
+                    thumbnail: None,
                 })
             }
         });

@@ -6,18 +6,19 @@ use std::io;
 use std::rc::Rc;
 
 use kbqueue_core::extract::ExtractedPage;
-use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{ExtractError, Properties};
 
+use super::images::Images;
 use super::info::{self, Outline};
-use super::raw::{Document, Library, OpenFailure, Page, Rect, Source};
-use super::text::{self, TextBuilder};
+use super::page::{self, ReadPage, Wanted};
+use super::raw::{Document, Library, OpenFailure};
+use super::repair::repair;
+use super::source::Source;
+use super::text;
 
 const HEADER: &[u8] = b"%PDF-";
-const HEADER_WITHIN_BYTES: u64 = 1024;
+const HEADER_WITHIN_BYTES: usize = 1024;
 const MAX_PAGES: u32 = 100_000;
-/// A dense page has 20,000 characters.
-const MAX_PAGE_CHARS: c_int = 2_000_000;
 const MAX_LABEL_CHARS: usize = 100;
 
 // pdfium keeps every object and stream that a page touched until the document is closed, so it is
@@ -31,9 +32,13 @@ const REOPEN_AT_MOST: u32 = 20;
 pub(crate) struct OpenDocument {
     library: Library,
     source: Rc<Source>,
+    password: Option<String>,
     document: Document,
     outline: Outline,
+    images: Images,
+    wanted: Wanted,
     total_pages: u32,
+    repaired: bool,
     /// What opening it cost, and how far the source was read then.
     opening_bytes: u64,
     opened_at_bytes: u64,
@@ -41,37 +46,41 @@ pub(crate) struct OpenDocument {
 }
 
 impl OpenDocument {
-    /// Opens the PDF in the first `size_bytes` of `file`.
+    /// Opens the PDF in the first `size_bytes` of `file`, with `password` where it takes one. A
+    /// damaged one is repaired in memory, as far as pages are left of it.
     pub(crate) fn open(
         library: Library,
         file: File,
         size_bytes: u64,
+        password: Option<&str>,
+        wanted: Wanted,
     ) -> Result<Self, ExtractError> {
-        let found = file.metadata().map_err(unreadable)?.len();
-        if found != size_bytes {
-            return Err(ExtractError::transient(format!(
-                "the file has {found} bytes where {size_bytes} were announced: it was cut off or \
-                 replaced"
-            )));
+        let mut source = Rc::new(Source::new(file, size_bytes));
+        let header = find_header(&source)?;
+        let mut before = source.bytes_read();
+        let mut opened = try_open(library, &source, password)?;
+        let mut repaired = false;
+        if is_damaged(&opened)
+            && let Some(whole) = repair(source.from(header)).map_err(unreadable)?
+        {
+            source = Rc::new(whole);
+            before = 0;
+            opened = try_open(library, &source, password)?;
+            repaired = true;
         }
-        let source = Source::new(file, size_bytes);
-        check_header(&source, size_bytes)?;
-
-        let source = Rc::new(source);
-        let before = source.bytes_read();
-        let opened = Document::open(library, &source);
-        if let Some(error) = source.take_failure() {
-            return Err(unreadable(error));
-        }
-        let document = opened.map_err(refused)?;
+        let document = opened.map_err(|failure| refused(failure, password.is_some()))?;
         let total_pages = total_pages(document.page_count())?;
         let outline = Outline::read(&document);
         let opened_at_bytes = source.bytes_read();
         Ok(Self {
             library,
+            password: password.map(str::to_owned),
             document,
             outline,
+            images: Images::default(),
+            wanted,
             total_pages,
+            repaired,
             opening_bytes: opened_at_bytes - before,
             opened_at_bytes,
             pages_since: 0,
@@ -84,7 +93,12 @@ impl OpenDocument {
     }
 
     pub(crate) fn properties(&self) -> Properties {
-        info::properties(&self.document)
+        let mut properties = info::properties(&self.document);
+        if self.repaired {
+            let (name, value) = (Properties::REPAIRED.to_owned(), "true".to_owned());
+            properties.0.insert(name, value);
+        }
+        properties
     }
 
     /// Reads the page `number`, from 1. A page that cannot be read says so in its `failure`; an
@@ -94,33 +108,24 @@ impl OpenDocument {
         self.pages_since += 1;
         let index = number - 1;
         let c_index = c_int::try_from(index).expect("a document has at most MAX_PAGES pages");
-        let (text, failure) = match read_text(&self.document, c_index) {
-            Ok(text) => (text, None),
-            Err(cause) => (String::new(), Some(format!("page {number} {cause}"))),
-        };
+        let read = page::read(&self.document, c_index, &mut self.images, &self.wanted);
         let label = self.document.page_label(c_index);
         if let Some(error) = self.source.take_failure() {
             return Err(unreadable(error));
         }
-        let (source, reason) = if failure.is_some() {
-            (PageSource::None, "failed")
-        } else if text.is_empty() {
-            (PageSource::None, "no_text")
-        } else {
-            (PageSource::Text, "text_layer")
+        let (read, failure) = match read {
+            Ok(read) => (read, None),
+            Err(cause) => (ReadPage::failed(), Some(format!("page {number} {cause}"))),
         };
         Ok(ExtractedPage {
             number,
             label: label.and_then(|raw| text::one_line(&raw, MAX_LABEL_CHARS)),
             section: self.outline.section(index).map(str::to_owned),
-            provenance: Provenance {
-                source,
-                reason: reason.to_owned(),
-                confidence: None,
-            },
-            text,
+            provenance: read.provenance,
+            text: read.text,
             failure,
-            images: Vec::new(),
+            images: read.images,
+            thumbnail: read.thumbnail,
         })
     }
 
@@ -135,7 +140,7 @@ impl OpenDocument {
             return;
         }
         // If it fails, the old one still serves.
-        if let Ok(document) = Document::open(self.library, &self.source) {
+        if let Ok(document) = Document::open(self.library, &self.source, self.password.as_deref()) {
             self.document = document;
         }
         self.opened_at_bytes = self.source.bytes_read();
@@ -143,19 +148,60 @@ impl OpenDocument {
     }
 }
 
-fn check_header(source: &Source, size_bytes: u64) -> Result<(), ExtractError> {
-    if size_bytes == 0 {
+/// Where the document begins in its file.
+fn find_header(source: &Source) -> Result<u64, ExtractError> {
+    if source.len() == 0 {
         return Err(ExtractError::permanent("the file is empty"));
     }
-    let len = usize::try_from(size_bytes.min(HEADER_WITHIN_BYTES)).expect("1,024 fits");
-    let mut start = vec![0; len];
-    source.read(&mut start, 0).map_err(unreadable)?;
-    if start.windows(HEADER.len()).any(|bytes| bytes == HEADER) {
-        return Ok(());
+    let start = source.bytes(0, HEADER_WITHIN_BYTES).map_err(unreadable)?;
+    let found = start
+        .windows(HEADER.len())
+        .position(|bytes| bytes == HEADER);
+    match found {
+        Some(position) => Ok(position as u64),
+        None => Err(ExtractError::permanent(format!(
+            "not a PDF{}: there is no %PDF- header in its first 1,024 bytes",
+            what_else(&start)
+        ))),
     }
-    Err(ExtractError::permanent(
-        "not a PDF: there is no %PDF- header in its first 1,024 bytes",
-    ))
+}
+
+/// What a file that is no PDF seems to be.
+fn what_else(start: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
+    if text.starts_with("<!doctype html") || text.contains("<html") {
+        " but a web page (often what a server answers in place of the document: download it again)"
+    } else if start.starts_with(b"PK\x03\x04") {
+        " but a ZIP archive or an office document (export it as PDF)"
+    } else if start.starts_with(b"\x89PNG") || start.starts_with(b"\xFF\xD8\xFF") {
+        " but an image (print it as PDF)"
+    } else if start.iter().all(|byte| *byte == 0) {
+        " but a file of zeros (an upload or a copy that broke off: do it again)"
+    } else {
+        ""
+    }
+}
+
+/// What pdfium says to the document; an error when the file could not be read.
+fn try_open(
+    library: Library,
+    source: &Rc<Source>,
+    password: Option<&str>,
+) -> Result<Result<Document, OpenFailure>, ExtractError> {
+    let opened = Document::open(library, source, password);
+    match source.take_failure() {
+        Some(error) => Err(unreadable(error)),
+        None => Ok(opened),
+    }
+}
+
+/// Whether a repair may help: pdfium takes a document without a page for a good one.
+fn is_damaged(opened: &Result<Document, OpenFailure>) -> bool {
+    match opened {
+        Ok(document) => document.page_count() <= 0,
+        Err(failure) => matches!(failure, OpenFailure::Format),
+    }
 }
 
 fn total_pages(count: c_int) -> Result<u32, ExtractError> {
@@ -168,56 +214,16 @@ fn total_pages(count: c_int) -> Result<u32, ExtractError> {
     }
 }
 
-fn read_text(document: &Document, index: c_int) -> Result<String, String> {
-    let page = document
-        .page(index)
-        .ok_or("could not be loaded: it is missing or damaged")?;
-    let text = page
-        .text()
-        .ok_or("could not be read: its content is damaged")?;
-    let count = text.count();
-    if count < 0 {
-        return Err("could not be read: its characters cannot be counted".to_owned());
-    }
-    if count > MAX_PAGE_CHARS {
-        return Err(format!(
-            "could not be read: it has {count} characters, and at most {MAX_PAGE_CHARS} are \
-             supported"
-        ));
-    }
-    // Character by character, because FPDFText_GetText leaves out code points above U+FFFF and gives
-    // what lies outside the visible part of the page.
-    let bounds = visible_part(&page);
-    let mut builder = TextBuilder::default();
-    for i in 0..count {
-        let visible = || {
-            bounds
-                .zip(text.centre(i))
-                .is_none_or(|(bounds, (x, y))| contains(&bounds, x, y))
-        };
-        match text.code(i) {
-            0x02 if text.is_hyphen(i) => builder.push_line_end_hyphen(visible),
-            code => builder.push(code, visible),
-        }
-    }
-    Ok(builder.finish())
-}
-
-/// `None` where the page's boxes leave nothing to see: viewers then ignore them.
-fn visible_part(page: &Page<'_>) -> Option<Rect> {
-    page.bounds()
-        .filter(|bounds| bounds.left < bounds.right && bounds.bottom < bounds.top)
-}
-
-fn contains(bounds: &Rect, x: f64, y: f64) -> bool {
-    (bounds.left..=bounds.right).contains(&x) && (bounds.bottom..=bounds.top).contains(&y)
-}
-
-fn refused(failure: OpenFailure) -> ExtractError {
+fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {
     ExtractError::permanent(match failure {
+        OpenFailure::Password if with_password => {
+            "the PDF is encrypted and its password is another one than was given: upload it again \
+             with the right password"
+                .to_owned()
+        }
         OpenFailure::Password => {
-            "the PDF is encrypted and needs a password to open: remove the password and upload it \
-             again"
+            "the PDF is encrypted and needs a password to open: upload it again with its password, \
+             or without the encryption"
                 .to_owned()
         }
         OpenFailure::Security => {
@@ -226,7 +232,7 @@ fn refused(failure: OpenFailure) -> ExtractError {
                 .to_owned()
         }
         OpenFailure::Format => {
-            "the PDF is damaged: its structure cannot be read; open it in a PDF viewer and save or \
+            "the PDF is damaged: its structure cannot be read, and no page of it was found; open it in a PDF viewer and save or \
              print it as a new PDF"
                 .to_owned()
         }

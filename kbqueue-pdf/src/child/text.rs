@@ -21,9 +21,8 @@ pub(crate) struct TextBuilder {
 }
 
 impl TextBuilder {
-    /// Adds the character with this code. `visible` is asked only where it matters: not of white
-    /// space and controls.
-    pub(crate) fn push(&mut self, code: u32, visible: impl FnOnce() -> bool) {
+    /// Adds the character with this code, unless it is not `visible`.
+    pub(crate) fn push(&mut self, code: u32, visible: bool) {
         let Some(c) = self.decode(code) else {
             return;
         };
@@ -35,14 +34,26 @@ impl TextBuilder {
             '\u{FFFE}' | '\u{FFFF}' => {}
             _ if c.is_control() => {}
             _ if c.is_whitespace() => self.gap.push(c),
-            _ if visible() => self.push_visible(c),
+            _ if visible => self.push_visible(c),
             _ => self.left_out = true,
         }
     }
 
+    /// Ends the word, unless white space has.
+    pub(crate) fn end_word(&mut self) {
+        if self.gap.is_empty() {
+            self.gap.push(' ');
+        }
+    }
+
+    /// Ends the line.
+    pub(crate) fn end_line(&mut self) {
+        self.gap.push('\n');
+    }
+
     /// Adds a hyphen at the end of a line behind which the word goes on.
-    pub(crate) fn push_line_end_hyphen(&mut self, visible: impl FnOnce() -> bool) {
-        if visible() {
+    pub(crate) fn push_line_end_hyphen(&mut self, visible: bool) {
+        if visible {
             self.close_gap();
             self.hyphen = true;
         } else {
@@ -198,8 +209,8 @@ mod tests {
         for c in text.chars() {
             match c {
                 // `¬` stands for pdfium's line-end hyphen, capital X for a character that is cut off.
-                '¬' => builder.push_line_end_hyphen(|| true),
-                c => builder.push(c.into(), || c != 'X'),
+                '¬' => builder.push_line_end_hyphen(true),
+                c => builder.push(c.into(), c != 'X'),
             }
         }
         builder.finish()
@@ -259,7 +270,7 @@ mod tests {
             0x1F600,
             0xF0A8_A780,
         ] {
-            builder.push(code, || true);
+            builder.push(code, true);
         }
         assert_eq!(builder.finish(), "a😀b😀");
     }

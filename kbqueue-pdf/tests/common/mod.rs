@@ -153,8 +153,15 @@ pub(crate) fn line(x: i32, y: i32, text: &str) -> String {
     format!("BT /F1 12 Tf {x} {y} Td ({text}) Tj ET\n")
 }
 
+/// A test binary cannot begin with `init`, so another one reads for it.
+pub(crate) fn options() -> PdfOptions {
+    let mut options = PdfOptions::new(find_pdfium().unwrap());
+    options.child = Some(env!("CARGO_BIN_EXE_kbqueue-pdf-child").into());
+    options
+}
+
 pub(crate) fn extractor() -> PdfExtractor {
-    PdfExtractor::new(PdfOptions::new(find_pdfium().unwrap())).unwrap()
+    PdfExtractor::new(options()).unwrap()
 }
 
 /// A file that has no name any more.

@@ -8,19 +8,26 @@
     reason = "pdfium is a C library, and pdfium-render's safe half loses text on rotated pages"
 )]
 
-use std::cell::{Cell, RefCell};
+mod bitmap;
+mod objects;
+mod structure;
+mod text;
+
 use std::ffi::{c_int, c_uchar, c_ulong, c_void};
-use std::fs::File;
-use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::ptr;
 use std::rc::Rc;
 
 use pdfium_render::prelude::{
-    FPDF_BOOKMARK, FPDF_DOCUMENT, FPDF_FILEACCESS, FPDF_PAGE, FPDF_TEXTPAGE, FS_RECTF, Pdfium,
-    PdfiumError, PdfiumLibraryBindings, PdfiumLibraryBindingsAccessor,
+    FPDF_BOOKMARK, FPDF_DOCUMENT, FPDF_FILEACCESS, FPDF_PAGE, FS_RECTF, Pdfium, PdfiumError,
+    PdfiumLibraryBindings, PdfiumLibraryBindingsAccessor,
 };
+
+pub(crate) use self::bitmap::Bitmap;
+pub(crate) use self::objects::{Kind, Object};
+pub(crate) use self::text::TextPage;
+use super::source::Source;
 
 /// Longest string that is fetched from a document, in bytes of UTF-16.
 const MAX_STRING_BYTES: c_ulong = 1 << 20;
@@ -46,51 +53,6 @@ impl Library {
     }
 }
 
-/// A file that pdfium reads block by block, so that it never lies in memory as a whole.
-pub(crate) struct Source {
-    file: File,
-    len: u64,
-    bytes_read: Cell<u64>,
-    failure: RefCell<Option<io::Error>>,
-}
-
-impl Source {
-    /// The first `len` bytes of `file`.
-    pub(crate) fn new(file: File, len: u64) -> Self {
-        Self {
-            file,
-            len,
-            bytes_read: Cell::new(0),
-            failure: RefCell::new(None),
-        }
-    }
-
-    /// Fills `buffer` from `position` on.
-    pub(crate) fn read(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        #[cfg(unix)]
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, position)?;
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            (&self.file).seek(SeekFrom::Start(position))?;
-            (&self.file).read_exact(buffer)?;
-        }
-        self.bytes_read
-            .set(self.bytes_read.get() + buffer.len() as u64);
-        Ok(())
-    }
-
-    /// All bytes read so far, repeated ones counted again.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.bytes_read.get()
-    }
-
-    /// Why the last block could not be read. pdfium takes such a block for damage in the document.
-    pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        self.failure.borrow_mut().take()
-    }
-}
-
 /// `m_GetBlock` of `FPDF_FILEACCESS`: 1 when the whole block was read, else 0. It must not panic,
 /// since no panic may cross C++.
 unsafe extern "C" fn read_block(
@@ -112,7 +74,7 @@ unsafe extern "C" fn read_block(
     match source.read(buffer, position as u64) {
         Ok(()) => 1,
         Err(error) => {
-            *source.failure.borrow_mut() = Some(error);
+            source.fail(error);
             0
         }
     }
@@ -136,16 +98,24 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    pub(crate) fn open(library: Library, source: &Rc<Source>) -> Result<Self, OpenFailure> {
+    pub(crate) fn open(
+        library: Library,
+        source: &Rc<Source>,
+        password: Option<&str>,
+    ) -> Result<Self, OpenFailure> {
         let source = Rc::clone(source);
         let mut access = FPDF_FILEACCESS {
-            m_FileLen: c_ulong::try_from(source.len).map_err(|_| OpenFailure::Format)?,
+            m_FileLen: c_ulong::try_from(source.len()).map_err(|_| OpenFailure::Format)?,
             m_GetBlock: Some(read_block),
             m_Param: Rc::as_ptr(&source).cast_mut().cast(),
         };
         // SAFETY: pdfium copies `access`, and what its `m_Param` points to is freed after the
         // document, by the order of `Drop`.
-        let handle = unsafe { library.ffi.FPDF_LoadCustomDocument(&raw mut access, None) };
+        let handle = unsafe {
+            library
+                .ffi
+                .FPDF_LoadCustomDocument(&raw mut access, password)
+        };
         if handle.is_null() {
             // Only now: a success does not reset the code.
             // SAFETY: no arguments.
@@ -300,35 +270,14 @@ pub(crate) struct Page<'d> {
 impl Page<'_> {
     /// The part of the page that is shown, in its own coordinates: the CropBox within the MediaBox.
     pub(crate) fn bounds(&self) -> Option<Rect> {
-        let mut rect = FS_RECTF {
-            left: 0.0,
-            top: 0.0,
-            right: 0.0,
-            bottom: 0.0,
-        };
+        let mut rect = NOWHERE;
         // SAFETY: the page is open, and `rect` is writable.
         let found = unsafe {
             self.library
                 .ffi
                 .FPDF_GetPageBoundingBox(self.handle, &raw mut rect)
         };
-        (found != 0).then(|| Rect {
-            left: rect.left.min(rect.right).into(),
-            bottom: rect.bottom.min(rect.top).into(),
-            right: rect.left.max(rect.right).into(),
-            top: rect.bottom.max(rect.top).into(),
-        })
-    }
-
-    /// The page's characters. `None` when pdfium cannot tell them.
-    pub(crate) fn text(&self) -> Option<TextPage<'_>> {
-        // SAFETY: the page is open.
-        let handle = unsafe { self.library.ffi.FPDFText_LoadPage(self.handle) };
-        (!handle.is_null()).then_some(TextPage {
-            library: self.library,
-            handle,
-            _page: PhantomData,
-        })
+        (found != 0).then(|| rect.into())
     }
 }
 
@@ -348,54 +297,41 @@ pub(crate) struct Rect {
     pub(crate) top: f64,
 }
 
-/// The characters of a page, in reading order as far as the document tells it.
-pub(crate) struct TextPage<'p> {
-    library: Library,
-    handle: FPDF_TEXTPAGE,
-    _page: PhantomData<&'p Page<'p>>,
-}
-
-impl TextPage<'_> {
-    /// How many there are; negative on an error.
-    pub(crate) fn count(&self) -> c_int {
-        // SAFETY: the text page is open.
-        unsafe { self.library.ffi.FPDFText_CountChars(self.handle) }
+impl Rect {
+    pub(crate) fn width(&self) -> f64 {
+        self.right - self.left
     }
 
-    /// The character's code. Not always a Unicode scalar value.
-    pub(crate) fn code(&self, index: c_int) -> u32 {
-        // SAFETY: the text page is open; pdfium checks the index.
-        unsafe { self.library.ffi.FPDFText_GetUnicode(self.handle, index) }
+    pub(crate) fn height(&self) -> f64 {
+        self.top - self.bottom
     }
 
-    /// Whether the character is a hyphen at the end of a line that the word goes on behind.
-    pub(crate) fn is_hyphen(&self, index: c_int) -> bool {
-        // SAFETY: the text page is open; pdfium checks the index.
-        unsafe { self.library.ffi.FPDFText_IsHyphen(self.handle, index) == 1 }
+    /// Whether the point lies in it or on its edge.
+    pub(crate) fn contains(&self, x: f64, y: f64) -> bool {
+        (self.left..=self.right).contains(&x) && (self.bottom..=self.top).contains(&y)
     }
 
-    /// The centre of the character's box, in the page's own coordinates.
-    pub(crate) fn centre(&self, index: c_int) -> Option<(f64, f64)> {
-        let (mut left, mut right, mut bottom, mut top) = (0.0, 0.0, 0.0, 0.0);
-        // SAFETY: the text page is open, pdfium checks the index, and the targets are writable.
-        let found = unsafe {
-            self.library.ffi.FPDFText_GetCharBox(
-                self.handle,
-                index,
-                &raw mut left,
-                &raw mut right,
-                &raw mut bottom,
-                &raw mut top,
-            )
-        };
-        (found != 0).then_some((f64::midpoint(left, right), f64::midpoint(bottom, top)))
+    /// Whether all of `other` does.
+    pub(crate) fn encloses(&self, other: &Self) -> bool {
+        self.contains(other.left, other.bottom) && self.contains(other.right, other.top)
     }
 }
 
-impl Drop for TextPage<'_> {
-    fn drop(&mut self) {
-        // SAFETY: open until now.
-        unsafe { self.library.ffi.FPDFText_ClosePage(self.handle) }
+const NOWHERE: FS_RECTF = FS_RECTF {
+    left: 0.0,
+    top: 0.0,
+    right: 0.0,
+    bottom: 0.0,
+};
+
+impl From<FS_RECTF> for Rect {
+    fn from(rect: FS_RECTF) -> Self {
+        Self {
+            left: rect.left.min(rect.right).into(),
+            bottom: rect.bottom.min(rect.top).into(),
+            right: rect.left.max(rect.right).into(),
+            top: rect.bottom.max(rect.top).into(),
+        }
     }
 }
 

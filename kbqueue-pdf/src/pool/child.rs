@@ -1,0 +1,257 @@
+//! The host's end of one child.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kbqueue_core::Properties;
+use kbqueue_core::error::chain;
+use kbqueue_core::{ExtractError, extract::ExtractedPage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::template::Template;
+use crate::control::End;
+use crate::death::Death;
+use crate::protocol::{self, Frame, LENGTH_BYTES, MAX_FRAME_BYTES, Malformed, Request};
+
+/// How long a child may live on that has hung up: one that ends by itself does so last.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long to wait for word of the end of a child that was killed. A process that hangs in the
+/// kernel dies later.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What children are made for: a document, and how to treat it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) template: Arc<Template>,
+    pub(crate) file: File,
+    pub(crate) size_bytes: u64,
+    pub(crate) page_timeout: Duration,
+    pub(crate) memory_bytes: u64,
+    pub(crate) strict: bool,
+    alive: Mutex<Alive>,
+}
+
+#[derive(Debug, Default)]
+struct Alive {
+    ids: HashSet<u64>,
+    closed: bool,
+}
+
+/// A child that has the document open.
+#[derive(Debug)]
+pub(super) struct Child {
+    source: Arc<Source>,
+    id: u64,
+    session: BufReader<UnixStream>,
+    end: oneshot::Receiver<Option<End>>,
+    pub(super) born: Instant,
+}
+
+/// What a child said first.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) child: Child,
+    pub(super) total_pages: u32,
+    pub(super) properties: Properties,
+}
+
+/// Why a child is of no more use.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Late,
+    Gone,
+    Malformed(Malformed),
+}
+
+impl Source {
+    pub(crate) fn new(
+        template: Arc<Template>,
+        file: File,
+        size_bytes: u64,
+        options: &crate::PdfOptions,
+    ) -> Self {
+        Self {
+            template,
+            file,
+            size_bytes,
+            page_timeout: options.page_timeout,
+            memory_bytes: options.memory_bytes,
+            strict: options.strict,
+            alive: Mutex::default(),
+        }
+    }
+
+    /// Kills all children, and every one that is still to come.
+    pub(crate) fn close(&self) {
+        let mut alive = self.alive();
+        alive.closed = true;
+        for id in alive.ids.drain() {
+            self.template.kill(id);
+        }
+    }
+
+    fn alive(&self) -> MutexGuard<'_, Alive> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A child that has opened the document. One that dies over it has one successor.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<Opened, ExtractError> {
+        let mut died_before = false;
+        let mut lost = 0;
+        loop {
+            let mut child = Child::fork(self).await?;
+            let frame = child.frame().await;
+            let broken = match frame {
+                Ok(Frame::Opened {
+                    total_pages,
+                    properties,
+                }) => {
+                    return Ok(Opened {
+                        child,
+                        total_pages,
+                        properties,
+                    });
+                }
+                Ok(Frame::Refused(error)) => return Err(error),
+                Ok(Frame::Page(_)) => Broken::Malformed(Malformed::Kind),
+                Err(broken) => broken,
+            };
+            match child.autopsy(broken).await {
+                Death::OfDocument(cause) if died_before => {
+                    return Err(ExtractError::permanent(format!(
+                        "the PDF could not be opened: {cause}, and so did the next one"
+                    )));
+                }
+                Death::OfDocument(cause) => {
+                    tracing::warn!(cause, "a PDF could not be opened and is tried once more");
+                    died_before = true;
+                }
+                Death::Elsewhere(cause) => lost = lost_again(lost, &cause)?,
+            }
+        }
+    }
+}
+
+/// Counts deaths that no document is to blame for. After a few of them, it is the machine.
+pub(super) fn lost_again(lost: u32, cause: &str) -> Result<u32, ExtractError> {
+    if lost == 2 {
+        return Err(ExtractError::transient(format!(
+            "the processes that read PDFs do not stay alive: {cause}"
+        )));
+    }
+    Ok(lost + 1)
+}
+
+impl Child {
+    async fn fork(source: &Arc<Source>) -> Result<Self, ExtractError> {
+        let not_forked = |error: io::Error| ExtractError::Transient {
+            message: "no process could be started to read the PDF".to_owned(),
+            source: Some(error.into()),
+        };
+        let forked = source.template.fork(&source.file, source.size_bytes).await;
+        let forked = forked.map_err(not_forked)?;
+        let mut alive = source.alive();
+        if alive.closed {
+            source.template.kill(forked.id);
+        } else {
+            alive.ids.insert(forked.id);
+        }
+        drop(alive);
+        let session = UnixStream::from_std(forked.session).map_err(not_forked)?;
+        Ok(Self {
+            source: Arc::clone(source),
+            id: forked.id,
+            session: BufReader::with_capacity(64 << 10, session),
+            end: forked.end,
+            born: Instant::now(),
+        })
+    }
+
+    /// Asks for pages.
+    pub(super) async fn ask(&mut self, first: u32, last: u32) -> Result<(), Broken> {
+        let request = Request { first, last }.encode();
+        let sent = self.session.get_mut().write_all(&request).await;
+        sent.map_err(|_| Broken::Gone)
+    }
+
+    /// How long the next message is, once it begins to arrive: within the time for a page.
+    pub(super) async fn length(&mut self) -> Result<usize, Broken> {
+        let mut length = [0; LENGTH_BYTES];
+        let read = timeout(
+            self.source.page_timeout,
+            self.session.read_exact(&mut length),
+        )
+        .await;
+        read.map_err(|_| Broken::Late)?.map_err(|_| Broken::Gone)?;
+        let length = usize::try_from(u32::from_le_bytes(length)).expect("32 bits fit");
+        if length > MAX_FRAME_BYTES {
+            return Err(Broken::Malformed(Malformed::Length));
+        }
+        Ok(length)
+    }
+
+    /// The message of this length.
+    pub(super) async fn message(&mut self, length: usize) -> Result<Frame, Broken> {
+        // Grows as bytes arrive: the length is only a claim.
+        let mut message = Vec::with_capacity(length.min(64 << 10));
+        let mut body = (&mut self.session).take(length as u64);
+        let read = timeout(self.source.page_timeout, body.read_to_end(&mut message)).await;
+        read.map_err(|_| Broken::Late)?.map_err(|_| Broken::Gone)?;
+        if message.len() < length {
+            return Err(Broken::Gone);
+        }
+        protocol::decode(&message).map_err(Broken::Malformed)
+    }
+
+    async fn frame(&mut self) -> Result<Frame, Broken> {
+        let length = self.length().await?;
+        self.message(length).await
+    }
+
+    /// The page `number` out of a message, as it was asked for.
+    pub(super) fn page(
+        frame: Frame,
+        number: u32,
+    ) -> Result<Result<ExtractedPage, ExtractError>, Broken> {
+        match frame {
+            Frame::Page(page) if page.number == number => Ok(Ok(page)),
+            Frame::Refused(error) => Ok(Err(error)),
+            Frame::Page(_) => Err(Broken::Malformed(Malformed::Value)),
+            Frame::Opened { .. } => Err(Broken::Malformed(Malformed::Kind)),
+        }
+    }
+
+    /// Makes sure that the child is dead, and says what it died of.
+    pub(super) async fn autopsy(mut self, broken: Broken) -> Death {
+        // One that has gone by itself tells more of the cause before it is killed.
+        if matches!(broken, Broken::Gone)
+            && let Ok(end) = timeout(GRACE, &mut self.end).await
+        {
+            return match end.ok().flatten() {
+                Some(end) => Death::of(end, self.source.memory_bytes),
+                None => Death::Elsewhere("the process from which they come has died".to_owned()),
+            };
+        }
+        self.source.template.kill(self.id);
+        let _ = timeout(LAST_WORD, &mut self.end).await;
+        match broken {
+            Broken::Late => Death::late(self.source.page_timeout),
+            Broken::Malformed(malformed) => Death::nonsense(&chain(&malformed)),
+            Broken::Gone => Death::nonsense("it hung up and lived on"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.source.alive().ids.remove(&self.id) {
+            self.source.template.kill(self.id);
+        }
+    }
+}

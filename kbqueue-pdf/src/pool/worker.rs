@@ -1,0 +1,254 @@
+//! Who works on a document: takes a range of pages, has a child read it, and deals with its death.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kbqueue_core::ExtractError;
+use kbqueue_core::extract::ExtractedPage;
+use kbqueue_core::output::{PageSource, Provenance};
+use tokio::time::Instant;
+
+use super::budget::{self, Slot};
+use super::child::{Broken, Child, lost_again};
+use super::document::Document;
+use crate::death::Death;
+
+/// How long a document keeps a core that others wait for.
+const TURN: Duration = Duration::from_millis(500);
+/// How long a child is used. Its CPU time is limited for its whole life, so that must not be forever.
+const MAX_AGE: Duration = Duration::from_secs(300);
+
+pub(super) struct Worker {
+    document: Arc<Document>,
+    /// `None` while it waits for its turn.
+    place: Option<Place>,
+    is_helper: bool,
+    /// How often a child was lost for no fault of the document.
+    lost: u32,
+}
+
+struct Place {
+    /// Dropped before the slot is given back.
+    child: Option<Child>,
+    _slot: Slot,
+    since: Instant,
+}
+
+/// How far a request got.
+enum Outcome {
+    /// All pages were read.
+    Done,
+    /// The child died over this page.
+    Died(u32, Death),
+    /// Others had waited, so this page was not taken from the child.
+    Yielded(u32),
+    /// This page came as an error, which ends the attempt.
+    Refused(u32, ExtractError),
+}
+
+impl Worker {
+    pub(super) fn first(document: Arc<Document>, slot: Slot, child: Child) -> Self {
+        let mut worker = Self::helper(document, slot);
+        worker.is_helper = false;
+        worker.place().child = Some(child);
+        worker
+    }
+
+    pub(super) fn helper(document: Arc<Document>, slot: Slot) -> Self {
+        Self {
+            document,
+            place: Some(Place::new(slot)),
+            is_helper: true,
+            lost: 0,
+        }
+    }
+
+    /// Works until all pages are given out, or the document has failed.
+    pub(super) async fn run(mut self) {
+        while let Some(range) = self.range().await {
+            let (pages, start) = (range.clone().count(), Instant::now());
+            if let Err((page, error)) = self.read(range).await {
+                self.document.window.put(page, Err(error), 0);
+                return;
+            }
+            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+            self.document.took(pages, start.elapsed());
+            self.document.recruit();
+        }
+    }
+
+    /// The pages to read next.
+    async fn range(&mut self) -> Option<RangeInclusive<u32>> {
+        if let Some(place) = &mut self.place {
+            let had_turn = self.is_helper || place.since.elapsed() >= TURN;
+            if had_turn && budget::in_demand() {
+                self.place = None;
+            } else {
+                place.child.take_if(|child| child.born.elapsed() >= MAX_AGE);
+            }
+        }
+        if self.is_helper && self.place.is_none() {
+            return None;
+        }
+        let document = Arc::clone(&self.document);
+        let pages = document.range_pages();
+        tokio::select! {
+            biased;
+            range = document.window.take(pages) => return range,
+            () = budget::demand(), if self.place.is_some() => {}
+        }
+        // The consumer is slow, and others wait.
+        self.place = None;
+        if self.is_helper {
+            return None;
+        }
+        document.window.take(pages).await
+    }
+
+    /// Reads the pages into the window. On an error, tells at which page it stands.
+    async fn read(&mut self, range: RangeInclusive<u32>) -> Result<(), (u32, ExtractError)> {
+        let (mut page, last) = range.into_inner();
+        let mut suspect = None;
+        while page <= last {
+            // A page that has killed a child is tried alone.
+            let until = if suspect == Some(page) { page } else { last };
+            match self.request(page, until).await {
+                Outcome::Done => page = until + 1,
+                Outcome::Yielded(at) => page = at,
+                Outcome::Refused(at, error) => return Err((at, error)),
+                Outcome::Died(at, Death::Elsewhere(cause)) => {
+                    tracing::warn!(page = at, cause, "a process that read a PDF was lost");
+                    self.lost = lost_again(self.lost, &cause).map_err(|error| (at, error))?;
+                    page = at;
+                }
+                Outcome::Died(at, Death::OfDocument(cause)) if suspect == Some(at) => {
+                    tracing::warn!(page = at, cause, "a page of a PDF is given up");
+                    let cause =
+                        format!("page {at} could not be read: {cause}, and so did the next one");
+                    self.deliver(failed(at, cause), 0)?;
+                    page = at + 1;
+                }
+                Outcome::Died(at, Death::OfDocument(cause)) => {
+                    tracing::warn!(page = at, cause, "a page of a PDF is tried once more");
+                    suspect = Some(at);
+                    page = at;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a child read the pages, and delivers those that come.
+    async fn request(&mut self, first: u32, last: u32) -> Outcome {
+        let mut child = match self.child(first).await {
+            Ok(child) => child,
+            Err(error) => return Outcome::Refused(first, error),
+        };
+        if let Err(broken) = child.ask(first, last).await {
+            return Outcome::Died(first, child.autopsy(broken).await);
+        }
+        for number in first..=last {
+            let length = match child.length().await {
+                Ok(length) => length,
+                Err(broken) => return Outcome::Died(number, child.autopsy(broken).await),
+            };
+            tokio::select! {
+                biased;
+                () = self.document.window.room(number, length) => {}
+                () = budget::demand() => {
+                    drop(child);
+                    self.place = None;
+                    // Not to wait for a core before there is something to do with it.
+                    self.document.window.room(number, length).await;
+                    return Outcome::Yielded(number);
+                }
+            }
+            match self.page(&mut child, number, length).await {
+                Ok(Ok(page)) => {
+                    if let Err((at, error)) = self.deliver(page, length) {
+                        return Outcome::Refused(at, error);
+                    }
+                }
+                Ok(Err(error)) => return Outcome::Refused(number, error),
+                Err(broken) => return Outcome::Died(number, child.autopsy(broken).await),
+            }
+        }
+        self.place().child = Some(child);
+        Outcome::Done
+    }
+
+    async fn page(
+        &self,
+        child: &mut Child,
+        number: u32,
+        length: usize,
+    ) -> Result<Result<ExtractedPage, ExtractError>, Broken> {
+        let frame = child.message(length).await?;
+        Child::page(frame, number)
+    }
+
+    fn deliver(&self, page: ExtractedPage, bytes: usize) -> Result<(), (u32, ExtractError)> {
+        let number = page.number;
+        if self.document.source.strict
+            && let Some(failure) = page.failure
+        {
+            return Err((number, ExtractError::permanent(failure)));
+        }
+        self.document.window.put(number, Ok(page), bytes);
+        Ok(())
+    }
+
+    /// A child that has the document open, once it is this worker's turn.
+    async fn child(&mut self, page: u32) -> Result<Child, ExtractError> {
+        if self.place.is_none() {
+            self.place = Some(Place::new(budget::slot().await));
+        }
+        if let Some(child) = self.place().child.take() {
+            return Ok(child);
+        }
+        let opened = self.document.source.open().await?;
+        if opened.total_pages != self.document.total_pages {
+            return Err(ExtractError::transient(format!(
+                "the PDF had {} pages, and {} when it was opened again for page {page}: the file \
+                 was changed meanwhile",
+                self.document.total_pages, opened.total_pages
+            )));
+        }
+        Ok(opened.child)
+    }
+
+    fn place(&mut self) -> &mut Place {
+        self.place
+            .as_mut()
+            .expect("a worker with a child has a place")
+    }
+}
+
+impl Place {
+    fn new(slot: Slot) -> Self {
+        Self {
+            child: None,
+            _slot: slot,
+            since: Instant::now(),
+        }
+    }
+}
+
+/// The record of a page that could not be read.
+fn failed(number: u32, cause: String) -> ExtractedPage {
+    ExtractedPage {
+        number,
+        label: None,
+        section: None,
+        provenance: Provenance {
+            source: PageSource::None,
+            reason: "failed".to_owned(),
+            confidence: None,
+        },
+        text: String::new(),
+        failure: Some(cause),
+        thumbnail: None,
+        images: Vec::new(),
+    }
+}
