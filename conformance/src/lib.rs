@@ -40,6 +40,7 @@ pub mod claim;
 pub mod control;
 pub mod enqueue;
 pub mod fence;
+pub mod limits;
 pub mod model;
 pub mod notices;
 pub mod purge;
@@ -92,6 +93,20 @@ macro_rules! __every_promise {
                 a_document_that_starts_over_starts_clean,
                 claimers_at_once_share_without_overlap,
                 workers_at_once_complete_each_document_once,
+            }
+            limits {
+                a_rate_limits_starts_whoever_claims,
+                a_burst_starts_at_once,
+                going_on_costs_no_token,
+                starting_over_costs_a_token,
+                new_settings_keep_the_bucket,
+                one_at_a_time_is_one_at_a_time,
+                a_lowered_maximum_waits_until_enough_have_ended,
+                a_dead_worker_makes_room,
+                each_tenant_has_its_own_limit,
+                a_full_queue_refuses_the_whole_batch,
+                what_is_there_already_is_not_refused,
+                settings_come_back_whole,
             }
             fence {
                 a_worker_that_lost_its_lease_writes_nothing,

@@ -123,7 +123,10 @@ pub async fn nothing_is_read_of_what_is_not_there(store: &dyn Store, _: &TestClo
 pub async fn an_unused_queue_is_empty(store: &dyn Store, _: &TestClock) {
     let stats = store.stats(&queue("nobody.used.it")).await.expect("stats");
     assert_eq!(stats, QueueStats::default());
-    let settings = QueueSettings { paused: true };
+    let settings = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     store
         .configure(&queue("early"), settings)
         .await

@@ -34,10 +34,15 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub trait Store: Debug + Send + Sync + 'static {
     /// Takes documents in, in the given order. An id that is there already, or a document that
     /// [`Dedupe`](crate::document::Dedupe) finds, answers for the new one.
+    ///
+    /// # Errors
+    /// [`StoreError::QueueFull`] where a queue would hold more waiting documents than its settings
+    /// allow; only those that are made count. Inside a host's own transaction that is approximate.
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>>;
 
     /// Claims due documents, at most one for each lease id: round robin over (queue, tenant) lines,
-    /// least recently served first; within a line by priority, `available_at`, id.
+    /// least recently served first; within a line by priority, `available_at`, id; and no more than
+    /// [`limits::deal`](crate::limits::deal) allows, whoever else claims meanwhile.
     async fn claim(&self, request: ClaimRequest) -> Result<Claims>;
 
     /// Commits outputs, cursor and progress, and renews the lease, in one step.
@@ -63,7 +68,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError::Superseded`] where a retry or rechunk would make two documents of one key.
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document>;
 
-    /// Changes a queue's settings.
+    /// Changes a queue's settings. Its bucket of rate tokens is
+    /// [carried over](crate::limits::Rate::carry_over).
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()>;
 
     /// Takes back at most `limit` documents whose leases ran out, oldest expiry first.
@@ -158,8 +164,12 @@ impl ClaimRequest {
 pub struct Claims {
     /// The claimed documents, each processing under the lease in its lifecycle.
     pub documents: Vec<Document>,
-    /// Where fewer came than were asked for: how long until the next one falls due, if any waits.
+    /// Where fewer came than were asked for: how long until the next one falls due, if any waits, or
+    /// until a queue whose documents wait for nothing else has a rate token.
     pub next_due: Option<Duration>,
+    /// Where fewer came than were asked for: a document is due, but waits until others are no longer
+    /// processing. No time tells when that is.
+    pub held_back: bool,
 }
 
 /// Outputs, progress and cursor, committed in one step.

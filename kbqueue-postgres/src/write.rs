@@ -290,7 +290,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Told<()> {
-    let QueueSettings { paused } = settings;
+    let paused = settings.paused;
     let query = session
         .query(|sql| &sql.configure)
         .bind(queue.as_str())

@@ -274,7 +274,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Result<()> {
-    let QueueSettings { paused } = settings;
+    let paused = settings.paused;
     let mut list = redis::cmd("SADD");
     list.arg(store.keys().queues()).arg(queue.as_str());
     let mut set = redis::cmd(if paused { "HSET" } else { "HDEL" });

@@ -288,7 +288,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Told<()> {
-    let QueueSettings { paused } = settings;
+    let paused = settings.paused;
     sqlx::query(include_str!("../queries/configure.sql"))
         .bind(queue.as_str())
         .bind(paused)

@@ -119,10 +119,10 @@ impl Store for MemoryStore {
         let mut answers = Vec::new();
         {
             let mut tables = self.lock();
+            tables.admit(&documents)?;
             for new in documents {
                 let key = new.dedupe_key();
-                let known = tables.any(new.id).map(|known| known.document.id);
-                let existing = known.or_else(|| tables.holder(&new.queue, key.clone()));
+                let existing = tables.existing(&new);
                 let created = existing.is_none();
                 let id = existing.unwrap_or(new.id);
                 if created {
@@ -146,7 +146,7 @@ impl Store for MemoryStore {
         {
             let mut tables = self.lock();
             let dealt = tables.deal(&request, now);
-            for (id, lease_id) in dealt.into_iter().zip(&request.lease_ids) {
+            for (id, lease_id) in dealt.documents.into_iter().zip(&request.lease_ids) {
                 let event = Event::Claim {
                     lease_id: *lease_id,
                     worker: request.worker.name.clone(),
@@ -160,8 +160,10 @@ impl Store for MemoryStore {
                 claims.documents.push(record.document.clone());
             }
             if claims.documents.len() < request.lease_ids.len() {
-                let due = tables.next_due(&request);
+                let due = tables.next_due(&request, now).into_iter();
+                let due = due.chain(dealt.next_token).min();
                 claims.next_due = due.map(|due| due.duration_since(now).unsigned_abs());
+                claims.held_back = dealt.held_back;
             }
         }
         self.tell(changes);
@@ -279,7 +281,8 @@ impl Store for MemoryStore {
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        self.lock().settings.insert(queue.clone(), settings);
+        let now = self.clock.now();
+        self.lock().configure(queue, settings, now);
         self.notifier.send(Notice::Queue(queue.clone()));
         Ok(())
     }
