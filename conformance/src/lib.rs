@@ -149,6 +149,7 @@ macro_rules! __every_promise {
                 settlements_at_once_have_one_effect,
                 a_cancel_and_a_completion_at_once_agree,
                 attempts_are_remembered,
+                only_the_last_attempts_are_remembered,
             }
             control {
                 a_queued_document_is_cancelled_at_once,
@@ -164,6 +165,10 @@ macro_rules! __every_promise {
                 a_rechunk_keeps_the_pages,
                 a_superseded_document_is_not_queued_again,
                 a_deleted_document_is_hidden_at_once,
+                a_document_can_be_changed,
+                a_new_priority_counts_at_the_next_claim,
+                a_new_time_counts_at_once,
+                many_are_asked_by_what_they_are,
             }
             reap {
                 an_expired_lease_is_taken_back,
@@ -186,6 +191,7 @@ macro_rules! __every_promise {
             reads {
                 documents_are_listed_newest_first,
                 lists_are_of_a_queue_and_a_state,
+                lists_are_of_a_tenant_and_a_name,
                 outputs_are_read_page_by_page,
                 nothing_is_read_of_what_is_not_there,
                 an_unused_queue_is_empty,

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod document;
 pub mod error;
 pub mod event;
+mod ext;
 pub mod extract;
 pub mod fair;
 pub mod lifecycle;

@@ -184,6 +184,11 @@ pub enum Event {
     Rechunk,
     /// Somebody wants it gone.
     Delete,
+    /// Somebody says something else about it.
+    Change {
+        /// When it may be claimed, while it is queued.
+        available_at: Option<Timestamp>,
+    },
 }
 
 /// What an event leads to.
@@ -243,7 +248,8 @@ pub fn transition(
             | Event::Cancel
             | Event::Retry { .. }
             | Event::Rechunk
-            | Event::Delete => Refusal::Deleted,
+            | Event::Delete
+            | Event::Change { .. } => Refusal::Deleted,
         });
     }
     let mut next = document.clone();
@@ -390,6 +396,12 @@ pub fn transition(
                 return Err(Refusal::WrongState(State::Processing));
             }
             next.deleted_at = Some(now);
+        }
+        Event::Change { available_at } => {
+            if available_at.is_some() && document.state != State::Queued {
+                return Err(Refusal::WrongState(document.state));
+            }
+            next.available_at = available_at.map_or(document.available_at, whole_us);
         }
     }
     next.version += 1;

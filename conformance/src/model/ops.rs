@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use kbqueue_core::state::{CrashLimits, Outcome};
-use kbqueue_core::store::Control;
-use kbqueue_core::{ChunkOptions, QueueSettings, Rate};
+use kbqueue_core::store::{Change, Control};
+use kbqueue_core::{ChunkOptions, QueueSettings, Rate, TestClock};
 use proptest::prelude::*;
 
 /// One call, or some time that passes.
@@ -208,7 +208,25 @@ fn control() -> impl Strategy<Value = Control> {
         3 => any::<bool>().prop_map(|from_scratch| Control::Retry { from_scratch }),
         2 => rechunk,
         2 => Just(Control::Delete),
+        2 => change(),
     ]
+}
+
+fn change() -> impl Strategy<Value = Control> {
+    let time = (0u64..90).prop_map(|s| TestClock::new().now() + Duration::from_secs(s));
+    let metadata = any::<u8>().prop_map(serde_json::Value::from);
+    let drawn = (
+        proptest::option::of(-1i16..=1),
+        proptest::option::of(metadata),
+        proptest::option::of(time),
+    );
+    drawn.prop_map(|(priority, metadata, available_at)| {
+        Control::Change(Change {
+            priority,
+            metadata,
+            available_at,
+        })
+    })
 }
 
 fn which() -> impl Strategy<Value = Which> {

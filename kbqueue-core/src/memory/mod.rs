@@ -251,14 +251,7 @@ impl Store for MemoryStore {
 
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document> {
         let now = self.clock.now();
-        let event = match &control {
-            Control::Cancel => Event::Cancel,
-            Control::Retry { from_scratch } => Event::Retry {
-                from_scratch: *from_scratch,
-            },
-            Control::Rechunk(_) => Event::Rechunk,
-            Control::Delete => Event::Delete,
-        };
+        let event = control.event();
         let (change, document) = {
             let mut tables = self.lock();
             let record = tables.visible(id).ok_or(StoreError::NotFound(id))?;
@@ -270,8 +263,8 @@ impl Store for MemoryStore {
                 return Err(StoreError::Superseded { id, by });
             }
             let change = tables.apply(id, &event, now).map_err(refused)?;
-            if let Control::Rechunk(options) = control {
-                tables.set_chunking(id, options);
+            if change.is_some() {
+                tables.edit(id, |document| control.edit(document));
             }
             let record = tables.any(id).expect("it was just changed");
             (change, record.document.clone())
@@ -321,7 +314,11 @@ impl Store for MemoryStore {
         let wanted = |document: &&Document| {
             let queue = query.queue.as_ref();
             let state = query.state;
-            queue.is_none_or(|queue| *queue == document.queue)
+            let tenant = query.tenant.as_ref();
+            let name = query.name.as_ref();
+            tenant.is_none_or(|tenant| document.tenant.as_ref() == Some(tenant))
+                && name.is_none_or(|name| document.filename.starts_with(name))
+                && queue.is_none_or(|queue| *queue == document.queue)
                 && state.is_none_or(|state| state == document.lifecycle.state)
         };
         let documents = tables.newest(query.after).map(|record| &record.document);

@@ -225,9 +225,9 @@ impl Tables {
         let document = &mut record.document;
         let before = std::mem::replace(&mut document.lifecycle, next);
         let after = &document.lifecycle;
-        document
-            .attempts
-            .extend(Attempt::ended(&before, event, after, now));
+        if let Some(ended) = Attempt::ended(&before, event, after, now) {
+            ended.remember_in(&mut document.attempts);
+        }
         if after.generation.pages != before.generation.pages {
             document.failed_pages.clear();
         }
@@ -270,11 +270,14 @@ impl Tables {
         }
     }
 
-    /// Sets how the text of a document is cut.
-    pub(super) fn set_chunking(&mut self, id: DocumentId, options: crate::ChunkOptions) {
+    /// Changes what the specification does not own.
+    pub(super) fn edit(&mut self, id: DocumentId, edit: impl FnOnce(&mut Document)) {
+        // Its priority is part of where it is looked for.
+        self.unlist(id);
         if let Some(record) = self.records.get_mut(&id) {
-            record.document.chunking = Some(options);
+            edit(&mut record.document);
         }
+        self.list(id);
     }
 
     /// Changes a queue's settings.
