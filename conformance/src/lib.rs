@@ -33,6 +33,7 @@
 // A test panics by design, and says why with `expect` or `assert`.
 #![allow(clippy::missing_panics_doc)]
 
+use kbqueue_core::outbox::Outbox;
 use kbqueue_core::{Clock, Store, TestClock};
 
 pub mod checkpoint;
@@ -43,6 +44,7 @@ pub mod fence;
 pub mod limits;
 pub mod model;
 pub mod notices;
+pub mod outbox;
 pub mod purge;
 pub mod reads;
 pub mod reap;
@@ -55,11 +57,46 @@ pub mod time;
 #[macro_export]
 macro_rules! suite {
     ($factory:expr) => {
-        $crate::__every_promise! { tests [$factory] }
+        $crate::__every_promise! { tests [$factory, run] }
+        #[test]
+        fn agrees_with_the_reference() {
+            $crate::model::check($factory);
+        }
     };
 }
 
-/// The one list of all promises, by module.
+/// Makes tests of the promises of an [`Outbox`], as [`suite!`] does of those of a store.
+#[macro_export]
+macro_rules! outbox_suite {
+    ($factory:expr) => {
+        $crate::__outbox_promises! { tests [$factory, run_outbox] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __outbox_promises {
+    ($form:ident $arguments:tt) => {
+        $crate::__promises! { $form $arguments
+            outbox {
+                every_end_is_written_down,
+                what_nobody_asked_for_is_not_written_down,
+                only_what_happened_is_written_down,
+                events_of_one_document_are_delivered_in_order,
+                a_delivery_that_is_late_goes_to_the_next,
+                deliverers_at_once_share_without_overlap,
+                endpoints_take_turns_and_have_their_share,
+                whoever_is_gone_hears_nothing_more,
+                dead_deliveries_can_be_replayed,
+                endpoints_come_back_whole,
+                an_endpoint_goes_with_its_deliveries,
+                deliveries_are_listed_and_purged,
+            }
+        }
+    };
+}
+
+/// The one list of all promises of a store, by module.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __every_promise {
@@ -217,20 +254,16 @@ macro_rules! __every_promise {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __promises {
-    (tests [$factory:expr] $($module:ident { $($promise:ident,)* })*) => {
+    (tests [$factory:expr, $run:ident] $($module:ident { $($promise:ident,)* })*) => {
         $(mod $module {
             // The factory is written in terms of what its file imports.
             #[allow(unused_imports)]
             use super::*;
             $(#[test]
             fn $promise() {
-                $crate::run($factory, $crate::$module::$promise);
+                $crate::$run($factory, $crate::$module::$promise);
             })*
         })*
-        #[test]
-        fn agrees_with_the_reference() {
-            $crate::model::check($factory);
-        }
     };
     (names [] $($module:ident { $($promise:ident,)* })*) => {
         [$($(concat!(stringify!($module), "::", stringify!($promise)),)*)*]
@@ -245,6 +278,25 @@ pub fn run<S: Store, G>(
     factory: impl AsyncFn(Clock) -> (S, G),
     promise: impl AsyncFn(&dyn Store, &TestClock),
 ) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
+/// Tests one promise of an outbox on a fresh store.
+///
+/// # Panics
+/// Where the store breaks it.
+pub fn run_outbox<S: Outbox, G>(
+    factory: impl AsyncFn(Clock) -> (S, G),
+    promise: impl AsyncFn(&dyn Outbox, &TestClock),
+) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
+fn run_as<S, G>(factory: impl AsyncFn(Clock) -> (S, G), promise: impl AsyncFn(&S, &TestClock)) {
     runtime().block_on(async {
         let clock = TestClock::new();
         let (store, guard) = factory(clock.clock()).await;
@@ -288,6 +340,7 @@ mod tests {
         }
         let mut listed: Vec<_> = crate::__every_promise! { names [] }
             .iter()
+            .chain(&crate::__outbox_promises! { names [] })
             .map(|name| (*name).to_owned())
             .collect();
         written.sort();

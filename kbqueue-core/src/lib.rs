@@ -22,6 +22,7 @@ pub mod fair;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;
+pub mod outbox;
 pub mod output;
 pub mod processor;
 pub mod queue;

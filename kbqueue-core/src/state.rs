@@ -413,7 +413,7 @@ pub fn transition(
 #[must_use]
 pub fn due_at(document: &Lifecycle, fingerprint: &str, grace: Duration) -> Timestamp {
     if is_foreign(document, fingerprint) {
-        later(document.available_at, grace)
+        put_off(document.available_at, grace)
     } else {
         document.available_at
     }
@@ -422,7 +422,7 @@ pub fn due_at(document: &Lifecycle, fingerprint: &str, grace: Duration) -> Times
 /// When a lease of this length ends: after whole milliseconds, at least one.
 #[must_use]
 pub fn leased_until(now: Timestamp, lease: Duration) -> Timestamp {
-    later(now, lease.max(Duration::from_millis(1)))
+    put_off(now, lease.max(Duration::from_millis(1)))
 }
 
 fn is_foreign(document: &Lifecycle, fingerprint: &str) -> bool {
@@ -456,7 +456,7 @@ fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
             // Compared with `>=`, so that a maximum lowered below the count still ends it.
             if *retryable && next.retry_count < *max_retries {
                 next.retry_count += 1;
-                requeue(next, later(now, *backoff));
+                requeue(next, put_off(now, *backoff));
             } else {
                 finish(next, State::Failed, now);
             }
@@ -464,7 +464,7 @@ fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
         Outcome::Release => requeue(next, now),
         Outcome::Snooze { delay } if next.snooze_count < MAX_SNOOZES => {
             next.snooze_count += 1;
-            requeue(next, later(now, *delay));
+            requeue(next, put_off(now, *delay));
         }
         Outcome::Snooze { .. } => {
             next.error = Some(format!("asked to come back later {MAX_SNOOZES} times"));
@@ -517,7 +517,9 @@ fn open_generation(next: &mut Lifecycle) {
     next.progress = Progress::default();
 }
 
-fn later(now: Timestamp, by: Duration) -> Timestamp {
+/// The instant `by` after `now`, in whole milliseconds of it; never beyond the end of time.
+#[must_use]
+pub fn put_off(now: Timestamp, by: Duration) -> Timestamp {
     // Whole milliseconds, so that every store rounds alike.
     let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     now.checked_add(jiff::SignedDuration::from_millis(ms))

@@ -3,3 +3,5 @@
 use kbqueue_core::{Clock, MemoryStore};
 
 kbqueue_conformance::suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));
+
+kbqueue_conformance::outbox_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use super::outbox::OutboxTables;
 use crate::document::{Attempt, Document, DocumentId, NewDocument};
 use crate::error::StoreError;
 use crate::event::DocumentChange;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Front, Rate, Room, deal, left};
+use crate::outbox;
 use crate::output::{Chunk, FailedPage, Image, Page};
 use crate::queue::{QueueName, QueueSettings, StateCounts};
 use crate::state::{Event, Refusal, State, Transition, due_at, transition};
@@ -40,6 +42,7 @@ pub(super) struct Tables {
     holders: HashMap<(QueueName, String), DocumentId>,
     /// Documents that may have something to purge.
     unclean: BTreeSet<DocumentId>,
+    pub(super) outbox: OutboxTables,
 }
 
 /// One document with its outputs.
@@ -233,6 +236,9 @@ impl Tables {
         }
         let superseded =
             (before.generation, before.visible()) != (after.generation, after.visible());
+        if let Some(kind) = outbox::event(&before, after) {
+            self.outbox.write(document, kind, now);
+        }
         let change = DocumentChange::of(document);
         if superseded || change.deleted {
             self.unclean.insert(id);
