@@ -34,6 +34,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 use kbqueue_core::outbox::Outbox;
+use kbqueue_core::schedule::Schedules;
 use kbqueue_core::{Clock, Store, TestClock};
 
 pub mod checkpoint;
@@ -48,6 +49,7 @@ pub mod outbox;
 pub mod purge;
 pub mod reads;
 pub mod reap;
+pub mod schedules;
 pub mod settle;
 mod support;
 pub mod time;
@@ -91,6 +93,32 @@ macro_rules! __outbox_promises {
                 endpoints_come_back_whole,
                 an_endpoint_goes_with_its_deliveries,
                 deliveries_are_listed_and_purged,
+            }
+        }
+    };
+}
+
+/// Makes tests of the promises of [`Schedules`], as [`suite!`] does of those of a store.
+#[macro_export]
+macro_rules! schedules_suite {
+    ($factory:expr) => {
+        $crate::__schedules_promises! { tests [$factory, run_schedules] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __schedules_promises {
+    ($form:ident $arguments:tt) => {
+        $crate::__promises! { $form $arguments
+            schedules {
+                schedules_come_back_whole,
+                a_tick_enqueues_its_document,
+                schedulers_at_once_fire_once,
+                a_stale_tick_does_nothing,
+                missed_ticks_go_by_the_plan,
+                a_doubled_hour_has_one_tick,
+                a_refused_tick_stays_due,
             }
         }
     };
@@ -296,6 +324,19 @@ pub fn run_outbox<S: Outbox, G>(
     });
 }
 
+/// Tests one promise of schedules on a fresh store.
+///
+/// # Panics
+/// Where the store breaks it.
+pub fn run_schedules<S: Schedules, G>(
+    factory: impl AsyncFn(Clock) -> (S, G),
+    promise: impl AsyncFn(&dyn Schedules, &TestClock),
+) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
 fn run_as<S, G>(factory: impl AsyncFn(Clock) -> (S, G), promise: impl AsyncFn(&S, &TestClock)) {
     runtime().block_on(async {
         let clock = TestClock::new();
@@ -341,6 +382,7 @@ mod tests {
         let mut listed: Vec<_> = crate::__every_promise! { names [] }
             .iter()
             .chain(&crate::__outbox_promises! { names [] })
+            .chain(&crate::__schedules_promises! { names [] })
             .map(|name| (*name).to_owned())
             .collect();
         written.sort();

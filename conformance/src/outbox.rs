@@ -237,7 +237,10 @@ pub async fn events_of_one_document_are_delivered_in_order(store: &dyn Outbox, c
         .map(|(d, e)| (d.document, e.id))
         .collect();
     assert_eq!(got, [(id, endpoint(1).id), (other, endpoint(1).id)]);
-    assert_eq!(claims.next_due, None, "what was just claimed is not waited for");
+    assert_eq!(
+        claims.next_due, None,
+        "what was just claimed is not waited for"
+    );
     assert_eq!(nothing_due(store).await, Some(LEASE));
     let (first, _) = &claims.deliveries[0];
     assert_eq!((first.kind, first.attempts), (EventKind::Failed, 1));

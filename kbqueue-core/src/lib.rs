@@ -27,6 +27,7 @@ pub mod output;
 pub mod processor;
 pub mod queue;
 pub mod retry;
+pub mod schedule;
 pub mod state;
 pub mod store;
 

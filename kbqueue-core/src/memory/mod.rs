@@ -5,6 +5,7 @@
 //! claim looks at each line of its queues, and at each waiting document where it finds too few.
 
 mod outbox;
+mod schedule;
 mod tables;
 
 use std::sync::{Mutex, MutexGuard};
@@ -111,31 +112,38 @@ fn new_document(new: NewDocument, now: jiff::Timestamp) -> Document {
     }
 }
 
+/// Takes documents in, all or none. Answers also with what there is to tell.
+fn enqueue(
+    tables: &mut Tables,
+    documents: Vec<NewDocument>,
+    now: jiff::Timestamp,
+) -> Result<(Vec<Enqueued>, Vec<DocumentChange>)> {
+    tables.admit(&documents)?;
+    let mut changes = Vec::new();
+    let mut answers = Vec::new();
+    for new in documents {
+        let key = new.dedupe_key();
+        let existing = tables.existing(&new);
+        let created = existing.is_none();
+        let id = existing.unwrap_or(new.id);
+        if created {
+            let document = new_document(new, now);
+            changes.push(DocumentChange::of(&document));
+            tables.insert(Record::new(document, key));
+        }
+        let record = tables.any(id).expect("it was found or made");
+        let state = record.life().state;
+        answers.push(Enqueued { id, state, created });
+    }
+    Ok((answers, changes))
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Store for MemoryStore {
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
         let now = self.clock.now();
-        let mut changes = Vec::new();
-        let mut answers = Vec::new();
-        {
-            let mut tables = self.lock();
-            tables.admit(&documents)?;
-            for new in documents {
-                let key = new.dedupe_key();
-                let existing = tables.existing(&new);
-                let created = existing.is_none();
-                let id = existing.unwrap_or(new.id);
-                if created {
-                    let document = new_document(new, now);
-                    changes.push(DocumentChange::of(&document));
-                    tables.insert(Record::new(document, key));
-                }
-                let record = tables.any(id).expect("it was found or made");
-                let state = record.life().state;
-                answers.push(Enqueued { id, state, created });
-            }
-        }
+        let (answers, changes) = enqueue(&mut self.lock(), documents, now)?;
         self.tell(changes);
         Ok(answers)
     }

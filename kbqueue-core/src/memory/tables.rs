@@ -14,6 +14,7 @@ use crate::limits::{Front, Rate, Room, deal, left};
 use crate::outbox;
 use crate::output::{Chunk, FailedPage, Image, Page};
 use crate::queue::{QueueName, QueueSettings, StateCounts};
+use crate::schedule::Schedule;
 use crate::state::{Event, Refusal, State, Transition, due_at, transition};
 use crate::store::{Checkpoint, ClaimRequest, WorkerId};
 
@@ -43,6 +44,8 @@ pub(super) struct Tables {
     /// Documents that may have something to purge.
     unclean: BTreeSet<DocumentId>,
     pub(super) outbox: OutboxTables,
+    /// By queue and name.
+    pub(super) schedules: BTreeMap<(QueueName, String), Schedule>,
 }
 
 /// One document with its outputs.
