@@ -65,6 +65,7 @@ pub(crate) async fn claim(
     let claims = Claims {
         documents,
         next_due,
+        held_back: false,
     };
     Ok((claims, notices))
 }

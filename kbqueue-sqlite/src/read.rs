@@ -88,6 +88,7 @@ pub(crate) async fn stats(
         },
         settings: QueueSettings {
             paused: row.try_get("paused").map_err(failed)?,
+            ..QueueSettings::default()
         },
         live_workers: count("live_workers")?,
     })
