@@ -19,8 +19,8 @@ use sqlx::SqliteConnection;
 use crate::codec::{self, Held, Rest};
 use crate::error::{failed, malformed};
 
-/// The text of a statement with `?1`, if one is named, and of those that count; together, so that they cross to the
-/// driver's thread once.
+/// The text of a statement with `?1`, if one is named, and of those that count; together, so that they
+/// cross to the driver's thread once.
 macro_rules! counting {
     ($($name:literal)?) => {
         concat!(
