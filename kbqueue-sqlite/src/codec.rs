@@ -10,7 +10,8 @@ use kbqueue_core::output::FailedPage;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
-    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, State,
+    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, QueueSettings,
+    State,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -293,6 +294,16 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
         attempts: serde_json::from_str(&attempts)?,
     };
     Ok((held, document))
+}
+
+/// A queue's settings, as `configure` wrote them: a word of its own for paused, and the rest as JSON.
+pub(crate) fn settings(queue: &str, paused: bool, settings: Option<&str>) -> Result<QueueSettings> {
+    let settings: QueueSettings = settings
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| malformed(format!("the settings of queue {queue}"), error))?
+        .unwrap_or_default();
+    Ok(QueueSettings { paused, ..settings })
 }
 
 /// The state in a row's column of that name.

@@ -44,6 +44,7 @@ mod codec;
 mod connection;
 mod enqueue;
 mod error;
+mod limits;
 mod options;
 mod read;
 mod schema;

@@ -220,7 +220,9 @@ impl Store for SqliteStore {
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        write!(self, |conn, _now| write::configure(conn, queue, settings))
+        write!(self, |conn, now| write::configure(
+            conn, queue, settings, now
+        ))
     }
 
     async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<Vec<Reaped>> {

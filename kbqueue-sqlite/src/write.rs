@@ -9,14 +9,14 @@ use kbqueue_core::store::{
     Checkpoint, Control, Directive, Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
 };
 use kbqueue_core::{
-    BlobRef, Document, DocumentId, LeaseId, Notice, QueueName, QueueSettings, StoreError,
+    BlobRef, Document, DocumentId, LeaseId, Notice, QueueName, QueueSettings, Rate, StoreError,
 };
 use sqlx::{Row, SqliteConnection};
 
 use crate::batch::{Batch, Member, json, readable, run_for};
 use crate::codec;
 use crate::error::failed;
-use crate::read;
+use crate::{limits, read};
 
 /// Every function of this file is called under the write lock, inside a transaction that its caller commits.
 type Told<T> = Result<(T, Vec<Notice>)>;
@@ -285,11 +285,25 @@ pub(crate) async fn configure(
     conn: &mut SqliteConnection,
     queue: &QueueName,
     settings: QueueSettings,
+    now: Timestamp,
 ) -> Told<()> {
-    let paused = settings.paused;
+    let full_at: Option<Option<i64>> =
+        sqlx::query_scalar(include_str!("../queries/configure_full_at.sql"))
+            .bind(queue.as_str())
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(failed)?;
+    let full_at = limits::instant(queue.as_str(), full_at.flatten())?;
+    let full_at = Rate::carry_over(settings.rate, full_at, now);
+    let unlimited = QueueSettings {
+        paused: settings.paused,
+        ..QueueSettings::default()
+    };
     sqlx::query(include_str!("../queries/configure.sql"))
         .bind(queue.as_str())
-        .bind(paused)
+        .bind(settings.paused)
+        .bind((settings != unlimited).then(|| json(&settings)))
+        .bind(full_at.map(Timestamp::as_microsecond))
         .execute(conn)
         .await
         .map_err(failed)?;

@@ -159,7 +159,7 @@ async fn stores_that_open_a_new_file_at_the_same_time_all_can() {
             .fetch_all(&mut conn)
             .await
             .unwrap();
-        assert_eq!(versions, [1]);
+        assert_eq!(versions, [1, 2]);
         assert_eq!(count_documents(&mut conn).await, 4);
     }
 }
