@@ -1,13 +1,15 @@
 -- A page of documents, newest id first.
 -- ?1: queue, or null for all. ?2: state, or null for all. ?3: ids below this one, or null. ?4: how many.
+-- ?5: tenant, or null for all. ?6: what file names begin with, byte by byte, or null.
 -- Result: at most ?4 rows, none deleted.
 -- Bytes where a text or number should be are no JSON: such a row comes back as its name alone.
 -- Locking: none, one statement reads one snapshot.
 -- Each branch reads the front of one index range, so the cost does not grow with the queue; processing
 -- documents are as few as there are slots. The states are given twice because SQLite takes a partial index
 -- only where its condition stands in the query word by word.
-with wanted(queue) as materialized (
-    select name from kbqueue_queues where ?1 is null or name = ?1
+with wanted(queue, line) as materialized (
+    select name, (select id from kbqueue_lines where queue = name and tenant = ?5)
+    from kbqueue_queues where ?1 is null or name = ?1
 ),
 front(key) as materialized (
     select d.key from wanted as w
@@ -16,6 +18,8 @@ front(key) as materialized (
             select key from kbqueue_documents
             where queue = w.queue and state = 'queued' and deleted_at is null
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'queued')
+              and (?5 is null or line = w.line)
+              and (?6 is null or substr(cast(filename as blob), 1, length(?6)) = ?6)
             order by id desc limit ?4
         )
         union all
@@ -24,6 +28,8 @@ front(key) as materialized (
             where queue = w.queue and state = 'completed' and deleted_at is null
               and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'completed')
+              and (?5 is null or line = w.line)
+              and (?6 is null or substr(cast(filename as blob), 1, length(?6)) = ?6)
             order by id desc limit ?4
         )
         union all
@@ -32,6 +38,8 @@ front(key) as materialized (
             where queue = w.queue and state = 'failed' and deleted_at is null
               and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'failed')
+              and (?5 is null or line = w.line)
+              and (?6 is null or substr(cast(filename as blob), 1, length(?6)) = ?6)
             order by id desc limit ?4
         )
         union all
@@ -40,6 +48,8 @@ front(key) as materialized (
             where queue = w.queue and state = 'cancelled' and deleted_at is null
               and state in ('completed', 'failed', 'cancelled')
               and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'cancelled')
+              and (?5 is null or line = w.line)
+              and (?6 is null or substr(cast(filename as blob), 1, length(?6)) = ?6)
             order by id desc limit ?4
         )
     )
@@ -48,6 +58,8 @@ front(key) as materialized (
     where lease_expires_at is not null and state = 'processing' and deleted_at is null
       and queue in (select queue from wanted)
       and id < coalesce(?3, 'z') and (?2 is null or ?2 = 'processing')
+      and (?5 is null or line in (select line from wanted))
+      and (?6 is null or substr(cast(filename as blob), 1, length(?6)) = ?6)
 )
 select iif(
     max(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use kbqueue_core::document::Attempt;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::error::chain;
 use kbqueue_core::event::DocumentChange;
 use kbqueue_core::lifecycle::{Generation, Lifecycle};
@@ -141,6 +141,7 @@ impl Batch {
             counts.lines.entry(*line).or_default().1 = *turn;
         }
         counts.save_with(conn, counting!("save"), &written).await?;
+        forget_attempts(conn, &changed).await?;
         let keys: Vec<(i64, u8)> = changed.iter().filter_map(|m| m.key_change()).collect();
         run_for(conn, include_str!("../queries/save_keys.sql"), &keys).await?;
         let visible: Vec<_> = changed.iter().filter_map(|m| m.visible_change()).collect();
@@ -154,6 +155,23 @@ impl Batch {
         .await?;
         Ok(changed.iter().filter_map(|m| m.notice()).collect())
     }
+}
+
+/// Cuts histories back now and then, so that an ending attempt need not read them: they are never longer
+/// than twice what is kept.
+async fn forget_attempts(conn: &mut SqliteConnection, changed: &[&Member]) -> Result<()> {
+    let is_full = |m: &&&Member| m.attempt.is_some() && m.life.attempt as usize % MAX_ATTEMPTS == 0;
+    let full: Vec<i64> = changed.iter().filter(is_full).map(|m| m.held.key).collect();
+    if full.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("../queries/save_attempts.sql"))
+        .bind(json(&full))
+        .bind(i64::try_from(MAX_ATTEMPTS).unwrap_or(i64::MAX))
+        .execute(conn)
+        .await
+        .map_err(failed)?;
+    Ok(())
 }
 
 impl Member {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::{Cursor, Generation, LastSettlement, Lease, Lifecycle};
 use kbqueue_core::output::FailedPage;
@@ -277,6 +278,8 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
     ) = row;
     let held = decode_held(held)?;
     let attempts = format!("[{}]", attempts.trim_start_matches(','));
+    let mut attempts: Vec<Attempt> = serde_json::from_str(&attempts)?;
+    attempts.drain(..attempts.len().saturating_sub(MAX_ATTEMPTS));
     let document = Document {
         id: held.id,
         queue: held.queue.clone(),
@@ -291,7 +294,7 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
         failed_pages,
         created_at: time(created_at)?,
         lifecycle: held.life.clone(),
-        attempts: serde_json::from_str(&attempts)?,
+        attempts,
     };
     Ok((held, document))
 }

@@ -28,6 +28,8 @@ pub(crate) async fn documents(pool: &SqlitePool, query: &DocumentQuery) -> Resul
         .bind(query.state.map(|state| state.as_str()))
         .bind(query.after.map(|id| id.to_string()))
         .bind(query.limit)
+        .bind(&query.tenant)
+        .bind(query.name.as_ref().map(|name| name.as_bytes()))
         .fetch_all(pool)
         .await
         .map_err(failed)?;
