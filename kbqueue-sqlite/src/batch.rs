@@ -18,6 +18,7 @@ use sqlx::SqliteConnection;
 
 use crate::codec::{self, Held, Rest};
 use crate::error::{failed, malformed};
+use crate::outbox;
 
 /// The text of a statement with `?1`, if one is named, and of those that count; together, so that they
 /// cross to the driver's thread once.
@@ -48,6 +49,8 @@ pub(crate) struct Batch {
     now: Timestamp,
     members: Vec<Member>,
     by_id: HashMap<DocumentId, usize>,
+    /// Whether anybody may want to hear of what happens.
+    heard: bool,
 }
 
 impl Batch {
@@ -70,6 +73,7 @@ impl Batch {
             now,
             members,
             by_id,
+            heard: true,
         }
     }
 
@@ -80,16 +84,17 @@ impl Batch {
         now: Timestamp,
     ) -> Result<Self> {
         let ids: std::collections::BTreeSet<DocumentId> = ids.collect();
-        let rows: String = sqlx::query_scalar(include_str!("../queries/load.sql"))
+        let (rows, heard): (String, bool) = sqlx::query_as(include_str!("../queries/load.sql"))
             .bind(json(&ids))
             .fetch_one(conn)
             .await
             .map_err(failed)?;
         let rows: Vec<&RawValue> = array("documents", &rows)?;
-        Ok(Self::new(
-            readable(rows.iter().map(|row| row.get()), codec::held),
-            now,
-        ))
+        let documents = readable(rows.iter().map(|row| row.get()), codec::held);
+        Ok(Self {
+            heard,
+            ..Self::new(documents, now)
+        })
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -153,6 +158,10 @@ impl Batch {
             &obsolete,
         )
         .await?;
+        let events: Vec<_> = changed.iter().filter_map(|m| m.event()).collect();
+        if self.heard && !events.is_empty() {
+            outbox::write_down(conn, &events, self.now).await?;
+        }
         Ok(changed.iter().filter_map(|m| m.notice()).collect())
     }
 }
@@ -235,6 +244,16 @@ impl Member {
             .into_iter()
             .map(|n| (key, "pages", Some(n)));
         chunks.chain(pages).collect()
+    }
+
+    fn event(&self) -> Option<outbox::Event<'_>> {
+        let kind = kbqueue_core::outbox::event(&self.held.life, &self.life)?;
+        Some(outbox::Event {
+            queue: &self.held.queue,
+            document: self.held.id,
+            after: &self.life,
+            kind,
+        })
     }
 
     /// What subscribers hear; nothing of a mere renewal, which changes nothing that they see.
@@ -366,7 +385,7 @@ pub(crate) fn array<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result
 /// Decodes rows and leaves out those that cannot be read, so that one does not stop the others.
 pub(crate) fn readable<'a, T>(
     rows: impl Iterator<Item = &'a str>,
-    decode: fn(&str) -> Result<T>,
+    decode: impl Fn(&str) -> Result<T>,
 ) -> Vec<T> {
     let report = |error: StoreError| {
         tracing::error!(error = chain(&error), "a row was left out");

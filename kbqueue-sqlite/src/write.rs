@@ -19,7 +19,7 @@ use crate::error::failed;
 use crate::{limits, read};
 
 /// Every function of this file is called under the write lock, inside a transaction that its caller commits.
-type Told<T> = Result<(T, Vec<Notice>)>;
+pub(crate) type Told<T> = Result<(T, Vec<Notice>)>;
 
 pub(crate) async fn checkpoint(
     conn: &mut SqliteConnection,
