@@ -169,7 +169,9 @@ impl Batch {
 /// Cuts histories back now and then, so that an ending attempt need not read them: they are never longer
 /// than twice what is kept.
 async fn forget_attempts(conn: &mut SqliteConnection, changed: &[&Member]) -> Result<()> {
-    let is_full = |m: &&&Member| m.attempt.is_some() && m.life.attempt as usize % MAX_ATTEMPTS == 0;
+    let is_full = |m: &&&Member| {
+        m.attempt.is_some() && (m.life.attempt as usize).is_multiple_of(MAX_ATTEMPTS)
+    };
     let full: Vec<i64> = changed.iter().filter(is_full).map(|m| m.held.key).collect();
     if full.is_empty() {
         return Ok(());

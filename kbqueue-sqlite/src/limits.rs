@@ -23,6 +23,9 @@ pub(crate) struct Limits {
 }
 
 /// How many lines of each queue are read at least: more than most queues have.
+///
+/// Behind these, a claim that found no token looks for documents to go on with, and for no others. What may
+/// be missing then is `held_back`, of a document that could not start without a token anyway.
 const LINES: usize = 64;
 
 /// The limits of the queue in a row of `claim_lines`.
@@ -52,7 +55,7 @@ pub(crate) fn instant(queue: &str, us: Option<i64>) -> Result<Option<Timestamp>>
 /// Lines in the order of their turns, and what their queues and tenants have room for.
 struct Within {
     lines: Vec<Line>,
-    /// Those from here on in each queue were read out of turn, because the worker can go on there.
+    /// Those that were read out of turn, because the worker can go on there.
     extra: BTreeSet<i64>,
     /// The limits of each queue that has a line.
     queues: Vec<(String, Option<Limits>)>,
@@ -148,7 +151,8 @@ impl Asked<'_> {
     }
 
     /// Deals, after each line was read until something is left of each kind of its documents: then those
-    /// behind it change nothing.
+    /// behind it change nothing. (Only a document to go on with that workers with another fingerprint
+    /// opened to everybody, and that nobody took since, waits behind others for a token.)
     async fn deal(
         &self,
         conn: &mut SqliteConnection,
