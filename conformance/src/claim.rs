@@ -238,7 +238,10 @@ pub async fn a_paused_queue_gives_nothing(store: &dyn Store, _: &TestClock) {
     add(store).await;
     let mut holder = Holder::claim(store, "worker").await;
     let pause = async |paused| {
-        let settings = QueueSettings { paused };
+        let settings = QueueSettings {
+            paused,
+            ..QueueSettings::default()
+        };
         let answer = store.configure(&default, settings).await;
         answer.expect("settings are taken");
         let stats = store.stats(&default).await.expect("stats");

@@ -2,10 +2,11 @@
 
 use kbqueue_core::lifecycle::{Cursor, Generation};
 use kbqueue_core::state::{Outcome, Refusal};
-use kbqueue_core::store::{Control, Directive};
+use kbqueue_core::store::{Change, Control, Directive, DocumentQuery};
 use kbqueue_core::{
     ChunkOptions, Dedupe, DocumentId, State, Store, StoreError, StoreExt, TestClock,
 };
+use serde_json::json;
 
 use crate::support::*;
 
@@ -103,6 +104,7 @@ pub async fn nothing_can_be_asked_of_what_is_not_there(store: &dyn Store, _: &Te
             FROM_SCRATCH,
             rechunk.clone(),
             Control::Delete,
+            Control::Change(Change::default()),
         ] {
             let answer = error(store.control(id, control).await);
             assert!(
@@ -301,4 +303,109 @@ pub async fn a_deleted_document_is_hidden_at_once(store: &dyn Store, clock: &Tes
     let counts = store.stats(&document().queue).await.expect("stats").counts;
     assert_eq!(counts.total(), 0);
     assert_eq!(next_due(store).await, None);
+}
+
+/// Priority and metadata can be changed in any state, the time from which it may be claimed while it is
+/// queued; what is not named stays.
+pub async fn a_document_can_be_changed(store: &dyn Store, clock: &TestClock) {
+    for state in State::ALL.into_iter().rev() {
+        let new = with(document(), |d| d.metadata = json!({"kept": true}));
+        let id = bring_to(store, new, state, 1).await;
+        let before = find(store, id).await;
+        let priority = Change {
+            priority: Some(7),
+            ..Change::default()
+        };
+        let changed = control(store, id, Control::Change(priority)).await;
+        assert_eq!(changed, find(store, id).await);
+        let mut expected = before.clone();
+        expected.priority = 7;
+        expected.lifecycle.version += 1;
+        assert_eq!(changed, expected);
+        let metadata = Change {
+            metadata: Some(json!([null, "ü"])),
+            ..Change::default()
+        };
+        let changed = control(store, id, Control::Change(metadata)).await;
+        expected.metadata = json!([null, "ü"]);
+        expected.lifecycle.version += 1;
+        assert_eq!(changed, expected);
+        let time = Control::Change(Change {
+            available_at: Some(clock.now() + seconds(5)),
+            priority: Some(8),
+            metadata: None,
+        });
+        if state == State::Queued {
+            let changed = control(store, id, time).await;
+            assert_eq!(changed.lifecycle.available_at, clock.now() + seconds(5));
+            assert_eq!(
+                (changed.priority, changed.metadata),
+                (8, json!([null, "ü"]))
+            );
+        } else {
+            assert_refused(store, id, time).await;
+        }
+    }
+}
+
+/// A document that is given another priority is claimed by it, and its key stays its own.
+pub async fn a_new_priority_counts_at_the_next_claim(store: &dyn Store, _: &TestClock) {
+    let first = put(store, keyed("key")).await;
+    let second = add(store).await;
+    let change = |priority| {
+        Control::Change(Change {
+            priority: Some(priority),
+            ..Change::default()
+        })
+    };
+    control(store, second, change(3)).await;
+    let again = store.enqueue_one(keyed("key")).await;
+    assert_eq!(again.expect("an enqueue succeeds").id, first);
+    let holder = Holder::claim(store, "worker").await;
+    assert_eq!(holder.id, second);
+    control(store, second, change(-3)).await;
+    assert_eq!(holder.renew().await, Directive::Continue, "the lease stays");
+    holder.settle_to(Outcome::Release, State::Queued).await;
+    assert_eq!(Holder::claim(store, "worker").await.id, first);
+    assert_eq!(Holder::claim(store, "worker").await.id, second);
+}
+
+/// A document that is put off waits, and one that is called in does not.
+pub async fn a_new_time_counts_at_once(store: &dyn Store, clock: &TestClock) {
+    let id = add(store).await;
+    let change = |available_at| {
+        Control::Change(Change {
+            available_at: Some(available_at),
+            ..Change::default()
+        })
+    };
+    control(store, id, change(clock.now() + seconds(3600))).await;
+    assert_eq!(next_due(store).await, Some(seconds(3600)));
+    control(store, id, change(clock.now() + seconds(60))).await;
+    clock.advance(seconds(60));
+    assert_eq!(Holder::claim(store, "worker").await.id, id);
+}
+
+/// The same can be asked of all documents that a query finds, however many; those that cannot are passed
+/// over, and how many could is said.
+pub async fn many_are_asked_by_what_they_are(store: &dyn Store, _: &TestClock) {
+    let of = |tenant: &str| with(document(), |d| d.tenant = Some(tenant.to_owned()));
+    let done = bring_to(store, of("a"), State::Completed, 1).await;
+    let batch: Vec<_> = (0..450).map(|_| of("a")).collect();
+    let ids: Vec<_> = batch.iter().map(|new| new.id).collect();
+    store.enqueue(batch).await.expect("an enqueue succeeds");
+    let other = put(store, of("b")).await;
+    let mut query = DocumentQuery::default();
+    query.tenant = Some("a".to_owned());
+    query.limit = 1;
+    let cancelled = store.control_all(query.clone(), Control::Cancel).await;
+    assert_eq!(cancelled.expect("all are asked"), 450);
+    assert_eq!(state(store, other).await, State::Queued);
+    assert_eq!(state(store, done).await, State::Completed);
+    query.state = Some(State::Cancelled);
+    let deleted = store.control_all(query, Control::Delete).await;
+    assert_eq!(deleted.expect("all are asked"), 450);
+    let some = vec![ids[0], done, DocumentId::new(), other];
+    let retried = store.control_each(some, RETRY).await;
+    assert_eq!(retried.expect("all are asked"), 1, "only one is finished");
 }

@@ -33,6 +33,8 @@
 // A test panics by design, and says why with `expect` or `assert`.
 #![allow(clippy::missing_panics_doc)]
 
+use kbqueue_core::outbox::Outbox;
+use kbqueue_core::schedule::Schedules;
 use kbqueue_core::{Clock, Store, TestClock};
 
 pub mod checkpoint;
@@ -40,11 +42,14 @@ pub mod claim;
 pub mod control;
 pub mod enqueue;
 pub mod fence;
+pub mod limits;
 pub mod model;
 pub mod notices;
+pub mod outbox;
 pub mod purge;
 pub mod reads;
 pub mod reap;
+pub mod schedules;
 pub mod settle;
 mod support;
 pub mod time;
@@ -54,11 +59,72 @@ pub mod time;
 #[macro_export]
 macro_rules! suite {
     ($factory:expr) => {
-        $crate::__every_promise! { tests [$factory] }
+        $crate::__every_promise! { tests [$factory, run] }
+        #[test]
+        fn agrees_with_the_reference() {
+            $crate::model::check($factory);
+        }
     };
 }
 
-/// The one list of all promises, by module.
+/// Makes tests of the promises of an [`Outbox`], as [`suite!`] does of those of a store.
+#[macro_export]
+macro_rules! outbox_suite {
+    ($factory:expr) => {
+        $crate::__outbox_promises! { tests [$factory, run_outbox] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __outbox_promises {
+    ($form:ident $arguments:tt) => {
+        $crate::__promises! { $form $arguments
+            outbox {
+                every_end_is_written_down,
+                what_nobody_asked_for_is_not_written_down,
+                only_what_happened_is_written_down,
+                events_of_one_document_are_delivered_in_order,
+                a_delivery_that_is_late_goes_to_the_next,
+                deliverers_at_once_share_without_overlap,
+                endpoints_take_turns_and_have_their_share,
+                whoever_is_gone_hears_nothing_more,
+                dead_deliveries_can_be_replayed,
+                endpoints_come_back_whole,
+                an_endpoint_goes_with_its_deliveries,
+                deliveries_are_listed_and_purged,
+            }
+        }
+    };
+}
+
+/// Makes tests of the promises of [`Schedules`], as [`suite!`] does of those of a store.
+#[macro_export]
+macro_rules! schedules_suite {
+    ($factory:expr) => {
+        $crate::__schedules_promises! { tests [$factory, run_schedules] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __schedules_promises {
+    ($form:ident $arguments:tt) => {
+        $crate::__promises! { $form $arguments
+            schedules {
+                schedules_come_back_whole,
+                a_tick_enqueues_its_document,
+                schedulers_at_once_fire_once,
+                a_stale_tick_does_nothing,
+                missed_ticks_go_by_the_plan,
+                a_doubled_hour_has_one_tick,
+                a_refused_tick_stays_due,
+            }
+        }
+    };
+}
+
+/// The one list of all promises of a store, by module.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __every_promise {
@@ -92,6 +158,20 @@ macro_rules! __every_promise {
                 a_document_that_starts_over_starts_clean,
                 claimers_at_once_share_without_overlap,
                 workers_at_once_complete_each_document_once,
+            }
+            limits {
+                a_rate_limits_starts_whoever_claims,
+                a_burst_starts_at_once,
+                going_on_costs_no_token,
+                starting_over_costs_a_token,
+                new_settings_keep_the_bucket,
+                one_at_a_time_is_one_at_a_time,
+                a_lowered_maximum_waits_until_enough_have_ended,
+                a_dead_worker_makes_room,
+                each_tenant_has_its_own_limit,
+                a_full_queue_refuses_the_whole_batch,
+                what_is_there_already_is_not_refused,
+                settings_come_back_whole,
             }
             fence {
                 a_worker_that_lost_its_lease_writes_nothing,
@@ -134,6 +214,7 @@ macro_rules! __every_promise {
                 settlements_at_once_have_one_effect,
                 a_cancel_and_a_completion_at_once_agree,
                 attempts_are_remembered,
+                only_the_last_attempts_are_remembered,
             }
             control {
                 a_queued_document_is_cancelled_at_once,
@@ -149,6 +230,10 @@ macro_rules! __every_promise {
                 a_rechunk_keeps_the_pages,
                 a_superseded_document_is_not_queued_again,
                 a_deleted_document_is_hidden_at_once,
+                a_document_can_be_changed,
+                a_new_priority_counts_at_the_next_claim,
+                a_new_time_counts_at_once,
+                many_are_asked_by_what_they_are,
             }
             reap {
                 an_expired_lease_is_taken_back,
@@ -171,6 +256,7 @@ macro_rules! __every_promise {
             reads {
                 documents_are_listed_newest_first,
                 lists_are_of_a_queue_and_a_state,
+                lists_are_of_a_tenant_and_a_name,
                 outputs_are_read_page_by_page,
                 nothing_is_read_of_what_is_not_there,
                 an_unused_queue_is_empty,
@@ -196,20 +282,16 @@ macro_rules! __every_promise {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __promises {
-    (tests [$factory:expr] $($module:ident { $($promise:ident,)* })*) => {
+    (tests [$factory:expr, $run:ident] $($module:ident { $($promise:ident,)* })*) => {
         $(mod $module {
             // The factory is written in terms of what its file imports.
             #[allow(unused_imports)]
             use super::*;
             $(#[test]
             fn $promise() {
-                $crate::run($factory, $crate::$module::$promise);
+                $crate::$run($factory, $crate::$module::$promise);
             })*
         })*
-        #[test]
-        fn agrees_with_the_reference() {
-            $crate::model::check($factory);
-        }
     };
     (names [] $($module:ident { $($promise:ident,)* })*) => {
         [$($(concat!(stringify!($module), "::", stringify!($promise)),)*)*]
@@ -224,6 +306,38 @@ pub fn run<S: Store, G>(
     factory: impl AsyncFn(Clock) -> (S, G),
     promise: impl AsyncFn(&dyn Store, &TestClock),
 ) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
+/// Tests one promise of an outbox on a fresh store.
+///
+/// # Panics
+/// Where the store breaks it.
+pub fn run_outbox<S: Outbox, G>(
+    factory: impl AsyncFn(Clock) -> (S, G),
+    promise: impl AsyncFn(&dyn Outbox, &TestClock),
+) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
+/// Tests one promise of schedules on a fresh store.
+///
+/// # Panics
+/// Where the store breaks it.
+pub fn run_schedules<S: Schedules, G>(
+    factory: impl AsyncFn(Clock) -> (S, G),
+    promise: impl AsyncFn(&dyn Schedules, &TestClock),
+) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
+fn run_as<S, G>(factory: impl AsyncFn(Clock) -> (S, G), promise: impl AsyncFn(&S, &TestClock)) {
     runtime().block_on(async {
         let clock = TestClock::new();
         let (store, guard) = factory(clock.clock()).await;
@@ -267,6 +381,8 @@ mod tests {
         }
         let mut listed: Vec<_> = crate::__every_promise! { names [] }
             .iter()
+            .chain(&crate::__outbox_promises! { names [] })
+            .chain(&crate::__schedules_promises! { names [] })
             .map(|name| (*name).to_owned())
             .collect();
         written.sort();

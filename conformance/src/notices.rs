@@ -126,7 +126,10 @@ pub async fn many_documents_wake_every_worker(store: &dyn Store, _: &TestClock) 
 pub async fn new_settings_are_told(store: &dyn Store, _: &TestClock) {
     let mut listener = subscribe(store).await;
     let default = QueueName::default();
-    let settings = QueueSettings { paused: true };
+    let settings = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     store
         .configure(&default, settings)
         .await

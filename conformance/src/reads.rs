@@ -71,6 +71,54 @@ pub async fn lists_are_of_a_queue_and_a_state(store: &dyn Store, _: &TestClock) 
     assert_eq!(list(store, unknown).await, []);
 }
 
+/// A list can be of one tenant, and of names that begin alike, whatever letters they are of; page by page.
+pub async fn lists_are_of_a_tenant_and_a_name(store: &dyn Store, _: &TestClock) {
+    let named = async |tenant: Option<&str>, name: &str| {
+        let new = with(document(), |d| {
+            d.tenant = tenant.map(str::to_owned);
+            d.filename = name.to_owned();
+        });
+        put(store, new).await
+    };
+    let report = named(Some("a"), "report 1.pdf").await;
+    let upper = named(Some("a"), "Report 2.pdf").await;
+    let percent = named(Some("b"), "report %_.pdf").await;
+    let nobodys = named(None, "büro*.pdf").await;
+    let empty = named(Some(""), "report 3.pdf").await;
+    let of = |tenant: Option<&str>, name: Option<&str>| {
+        let mut query = DocumentQuery::default();
+        query.tenant = tenant.map(str::to_owned);
+        query.name = name.map(str::to_owned);
+        query
+    };
+    for (query, expected) in [
+        (of(Some("a"), None), vec![upper, report]),
+        (of(Some(""), None), vec![empty]),
+        (of(Some("c"), None), vec![]),
+        (of(None, Some("report")), vec![empty, percent, report]),
+        (of(None, Some("report %")), vec![percent]),
+        (of(None, Some("report _")), vec![]),
+        (of(None, Some("büro*")), vec![nobodys]),
+        (
+            of(None, Some("")),
+            vec![empty, nobodys, percent, upper, report],
+        ),
+        (of(Some("a"), Some("rep")), vec![report]),
+    ] {
+        let mut pages = query.clone();
+        pages.limit = 1;
+        assert_eq!(list(store, query).await, expected, "{pages:?}");
+        for id in expected {
+            assert_eq!(list(store, pages.clone()).await, [id], "{pages:?}");
+            pages.after = Some(id);
+        }
+        assert_eq!(list(store, pages).await, []);
+    }
+    let mut queued = DocumentQuery::in_state(QueueName::default(), State::Queued);
+    queued.tenant = Some("b".to_owned());
+    assert_eq!(list(store, queued).await, [percent]);
+}
+
 /// Outputs are read page by page, in order, from any point on.
 pub async fn outputs_are_read_page_by_page(store: &dyn Store, _: &TestClock) {
     let id = bring_to(store, document(), State::Processing, 10).await;
@@ -123,7 +171,10 @@ pub async fn nothing_is_read_of_what_is_not_there(store: &dyn Store, _: &TestClo
 pub async fn an_unused_queue_is_empty(store: &dyn Store, _: &TestClock) {
     let stats = store.stats(&queue("nobody.used.it")).await.expect("stats");
     assert_eq!(stats, QueueStats::default());
-    let settings = QueueSettings { paused: true };
+    let settings = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     store
         .configure(&queue("early"), settings)
         .await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use kbqueue_core::document::Attempt;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::state::{MAX_SNOOZES, Outcome};
 use kbqueue_core::store::{Control, Settled};
 use kbqueue_core::{State, Store, TestClock};
@@ -140,7 +140,7 @@ pub async fn snoozes_use_no_retry_and_end(store: &dyn Store, clock: &TestClock) 
     let failed = find(store, id).await;
     assert_eq!(failed.lifecycle.retry_count, 0);
     assert!(failed.lifecycle.error.is_some(), "and it says why");
-    assert_eq!(failed.attempts.len(), MAX_SNOOZES as usize + 1);
+    assert_eq!(failed.lifecycle.attempt, MAX_SNOOZES + 1);
 }
 
 /// REGRESSIONS 31: a settlement whose answer got lost is sent again: the same answer, no second effect,
@@ -241,7 +241,33 @@ pub async fn attempts_are_remembered(store: &dyn Store, clock: &TestClock) {
             ended_at: clock.now(),
             outcome: word.to_owned(),
             error,
+            pages: 0,
         });
     }
     assert_eq!(find(store, id).await.attempts, expected);
+}
+
+/// Of more attempts than a document remembers, the first are forgotten.
+pub async fn only_the_last_attempts_are_remembered(store: &dyn Store, _: &TestClock) {
+    add(store).await;
+    let count = MAX_ATTEMPTS + 3;
+    for n in 0..count {
+        let holder = Holder::claim(store, &format!("worker {n}")).await;
+        holder.settle_to(Outcome::Release, State::Queued).await;
+    }
+    let mut holder = Holder::claim(store, "last").await;
+    holder.commit_times(2).await;
+    holder
+        .settle_to(failure(false, 0, Duration::ZERO), State::Failed)
+        .await;
+    let attempts = holder.document().await.attempts;
+    let workers: Vec<_> = attempts.iter().map(|a| a.worker.as_str()).collect();
+    let names = (0..count).map(|n| format!("worker {n}"));
+    let names: Vec<String> = names.skip(4).chain(["last".to_owned()]).collect();
+    assert_eq!(workers, names);
+    let last = attempts.last().expect("there are some");
+    assert_eq!(
+        (last.pages, last.error.as_deref()),
+        (2, Some("out of paper"))
+    );
 }

@@ -356,6 +356,11 @@ impl From<StoreError> for Problem {
                 let title = "The document's state does not allow this";
                 Self::new(StatusCode::CONFLICT, "conflict", title, error.to_string())
             }
+            StoreError::QueueFull { .. } => {
+                let title = "The queue is full";
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, "queue-full", title, error.to_string())
+            }
             StoreError::Unavailable { .. } => {
                 tracing::warn!(error = chain(&error), "the store did not answer");
                 Self::unavailable()

@@ -147,6 +147,9 @@ impl Properties {
     }
 }
 
+/// How many of its last attempts a document remembers.
+pub const MAX_ATTEMPTS: usize = 20;
+
 /// One worker's hold on a document, after it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -158,8 +161,10 @@ pub struct Attempt {
     pub ended_at: Timestamp,
     /// `completed`, `failed`, `retried`, `released`, `snoozed`, `cancelled` or `crashed`.
     pub outcome: String,
-    /// What went wrong, where something did.
+    /// What went wrong, with its causes, where something did.
     pub error: Option<String>,
+    /// How many pages were done by then: it stopped at the next one, or had all of them.
+    pub pages: u32,
 }
 
 impl Attempt {
@@ -209,7 +214,15 @@ impl Attempt {
             ended_at: now,
             outcome: outcome.to_owned(),
             error,
+            pages: before.cursor.pages,
         })
+    }
+
+    /// Adds this one to a document's history, and forgets what is too long ago.
+    pub fn remember_in(self, history: &mut Vec<Self>) {
+        history.push(self);
+        let forgotten = history.len().saturating_sub(MAX_ATTEMPTS);
+        history.drain(..forgotten);
     }
 }
 
@@ -242,7 +255,7 @@ pub struct Document {
     pub created_at: Timestamp,
     /// State, counters, lease, cursor, progress.
     pub lifecycle: Lifecycle,
-    /// How earlier attempts ended, oldest first.
+    /// How the last [`MAX_ATTEMPTS`] attempts ended, oldest first.
     pub attempts: Vec<Attempt>,
 }
 

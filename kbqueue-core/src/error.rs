@@ -1,6 +1,7 @@
 //! What can go wrong between the runner and a store.
 
 use crate::document::DocumentId;
+use crate::queue::QueueName;
 use crate::state::Refusal;
 
 /// Any error, as the cause of another.
@@ -30,6 +31,17 @@ pub enum StoreError {
         id: DocumentId,
         /// The one that took its place.
         by: DocumentId,
+    },
+    /// The queue holds as many waiting documents as it may: nothing of the batch was taken. Try again
+    /// when some of them have been claimed.
+    #[error("queue {queue} is full: {queued} documents are queued, and at most {limit} may be")]
+    QueueFull {
+        /// Which queue.
+        queue: QueueName,
+        /// Its `max_queued`.
+        limit: u64,
+        /// How many were queued.
+        queued: u64,
     },
     /// The named store did not answer. The write may or may not have landed; repeating it is safe.
     #[error("{store} is unavailable")]
@@ -62,7 +74,7 @@ impl StoreError {
     /// Whether repeating the call later may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::QueueFull { .. })
     }
 }
 

@@ -174,6 +174,13 @@ impl Lifecycle {
         self.completed.unwrap_or(self.generation)
     }
 
+    /// Whether a claim by a worker with `fingerprint` starts it in its generation of outputs, or in a new
+    /// one, rather than going on with it.
+    #[must_use]
+    pub fn starts_under(&self, fingerprint: &str) -> bool {
+        self.fingerprint.as_deref() != Some(fingerprint)
+    }
+
     /// Whether it holds `lease_id` now.
     #[must_use]
     pub fn is_held_under(&self, lease_id: LeaseId) -> bool {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::StoreError;
+use crate::limits::Rate;
 use crate::state::State;
 
 /// The name of a queue: 1 to 64 ASCII letters, digits, `_`, `-` and `.`.
@@ -75,11 +77,49 @@ impl From<QueueName> for String {
 
 /// What an operator can set on a queue while it runs; every process obeys.
 ///
-/// Defaults: not paused.
+/// Defaults: not paused, and no limits. A store may keep them as the JSON that they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct QueueSettings {
     /// Nothing new is claimed; what is processing goes on, and uploads are taken.
     pub paused: bool,
+    /// How many documents may start in a time.
+    pub rate: Option<Rate>,
+    /// How many may be processing at once, in all processes.
+    pub max_processing: Option<u32>,
+    /// How many of one tenant may be processing at once. Documents of nobody count as one tenant's.
+    pub max_processing_per_tenant: Option<u32>,
+    /// How many may be queued, scheduled and retrying ones included; what is enqueued beyond that is
+    /// refused with [`QueueFull`](crate::StoreError::QueueFull).
+    pub max_queued: Option<u64>,
+}
+
+impl QueueSettings {
+    /// Whether a claim has to look at more than whether the queue is paused.
+    #[must_use]
+    pub fn limits_claims(&self) -> bool {
+        self.rate.is_some()
+            || self.max_processing.is_some()
+            || self.max_processing_per_tenant.is_some()
+    }
+
+    /// Checks that `new` more documents may be queued where `queued` are.
+    ///
+    /// # Errors
+    /// [`QueueFull`](crate::StoreError::QueueFull).
+    pub fn admit(&self, queue: &QueueName, queued: u64, new: u64) -> Result<(), StoreError> {
+        match self.max_queued {
+            Some(limit) if new > 0 && queued.saturating_add(new) > limit => {
+                let queue = queue.clone();
+                Err(StoreError::QueueFull {
+                    queue,
+                    limit,
+                    queued,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How many documents of a queue are in each state. Hidden (deleted) documents are not counted.

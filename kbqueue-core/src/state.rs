@@ -184,6 +184,11 @@ pub enum Event {
     Rechunk,
     /// Somebody wants it gone.
     Delete,
+    /// Somebody says something else about it.
+    Change {
+        /// When it may be claimed, while it is queued.
+        available_at: Option<Timestamp>,
+    },
 }
 
 /// What an event leads to.
@@ -243,7 +248,8 @@ pub fn transition(
             | Event::Cancel
             | Event::Retry { .. }
             | Event::Rechunk
-            | Event::Delete => Refusal::Deleted,
+            | Event::Delete
+            | Event::Change { .. } => Refusal::Deleted,
         });
     }
     let mut next = document.clone();
@@ -391,6 +397,12 @@ pub fn transition(
             }
             next.deleted_at = Some(now);
         }
+        Event::Change { available_at } => {
+            if available_at.is_some() && document.state != State::Queued {
+                return Err(Refusal::WrongState(document.state));
+            }
+            next.available_at = available_at.map_or(document.available_at, whole_us);
+        }
     }
     next.version += 1;
     Ok(Transition::To(Box::new(next)))
@@ -401,7 +413,7 @@ pub fn transition(
 #[must_use]
 pub fn due_at(document: &Lifecycle, fingerprint: &str, grace: Duration) -> Timestamp {
     if is_foreign(document, fingerprint) {
-        later(document.available_at, grace)
+        put_off(document.available_at, grace)
     } else {
         document.available_at
     }
@@ -410,7 +422,7 @@ pub fn due_at(document: &Lifecycle, fingerprint: &str, grace: Duration) -> Times
 /// When a lease of this length ends: after whole milliseconds, at least one.
 #[must_use]
 pub fn leased_until(now: Timestamp, lease: Duration) -> Timestamp {
-    later(now, lease.max(Duration::from_millis(1)))
+    put_off(now, lease.max(Duration::from_millis(1)))
 }
 
 fn is_foreign(document: &Lifecycle, fingerprint: &str) -> bool {
@@ -444,7 +456,7 @@ fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
             // Compared with `>=`, so that a maximum lowered below the count still ends it.
             if *retryable && next.retry_count < *max_retries {
                 next.retry_count += 1;
-                requeue(next, later(now, *backoff));
+                requeue(next, put_off(now, *backoff));
             } else {
                 finish(next, State::Failed, now);
             }
@@ -452,7 +464,7 @@ fn settle(next: &mut Lifecycle, outcome: &Outcome, now: Timestamp) {
         Outcome::Release => requeue(next, now),
         Outcome::Snooze { delay } if next.snooze_count < MAX_SNOOZES => {
             next.snooze_count += 1;
-            requeue(next, later(now, *delay));
+            requeue(next, put_off(now, *delay));
         }
         Outcome::Snooze { .. } => {
             next.error = Some(format!("asked to come back later {MAX_SNOOZES} times"));
@@ -505,7 +517,9 @@ fn open_generation(next: &mut Lifecycle) {
     next.progress = Progress::default();
 }
 
-fn later(now: Timestamp, by: Duration) -> Timestamp {
+/// The instant `by` after `now`, in whole milliseconds of it; never beyond the end of time.
+#[must_use]
+pub fn put_off(now: Timestamp, by: Duration) -> Timestamp {
     // Whole milliseconds, so that every store rounds alike.
     let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     now.checked_add(jiff::SignedDuration::from_millis(ms))

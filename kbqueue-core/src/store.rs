@@ -4,16 +4,20 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::chunk::ChunkOptions;
 use crate::document::{Document, DocumentId, NewDocument, Properties};
 use crate::error::StoreError;
-use crate::event::{Notice, Subscription};
+use crate::event::Subscription;
 use crate::lifecycle::{Cursor, LeaseId};
 use crate::output::{Chunk, Image, Page, Progress};
 use crate::queue::{QueueName, QueueSettings, QueueStats};
-use crate::state::{CrashLimits, Outcome, State};
+use crate::state::{CrashLimits, Event, Outcome, State};
+
+pub use crate::ext::StoreExt;
 
 /// What every store call answers with.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -34,10 +38,15 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub trait Store: Debug + Send + Sync + 'static {
     /// Takes documents in, in the given order. An id that is there already, or a document that
     /// [`Dedupe`](crate::document::Dedupe) finds, answers for the new one.
+    ///
+    /// # Errors
+    /// [`StoreError::QueueFull`] where a queue would hold more waiting documents than its settings
+    /// allow; only those that are made count. Inside a host's own transaction that is approximate.
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>>;
 
     /// Claims due documents, at most one for each lease id: round robin over (queue, tenant) lines,
-    /// least recently served first; within a line by priority, `available_at`, id.
+    /// least recently served first; within a line by priority, `available_at`, id; and no more than
+    /// [`limits::deal`](crate::limits::deal) allows, whoever else claims meanwhile.
     async fn claim(&self, request: ClaimRequest) -> Result<Claims>;
 
     /// Commits outputs, cursor and progress, and renews the lease, in one step.
@@ -63,7 +72,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError::Superseded`] where a retry or rechunk would make two documents of one key.
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document>;
 
-    /// Changes a queue's settings.
+    /// Changes a queue's settings. Its bucket of rate tokens is
+    /// [carried over](crate::limits::Rate::carry_over).
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()>;
 
     /// Takes back at most `limit` documents whose leases ran out, oldest expiry first.
@@ -158,8 +168,12 @@ impl ClaimRequest {
 pub struct Claims {
     /// The claimed documents, each processing under the lease in its lifecycle.
     pub documents: Vec<Document>,
-    /// Where fewer came than were asked for: how long until the next one falls due, if any waits.
+    /// Where fewer came than were asked for: how long until the next one falls due, if any waits, or
+    /// until a queue whose documents wait for nothing else has a rate token.
     pub next_due: Option<Duration>,
+    /// Where fewer came than were asked for: a document is due, but waits until others are no longer
+    /// processing. No time tells when that is.
+    pub held_back: bool,
 }
 
 /// Outputs, progress and cursor, committed in one step.
@@ -279,6 +293,52 @@ pub enum Control {
     Rechunk(ChunkOptions),
     /// Hide it, and remove it with its outputs.
     Delete,
+    /// Say something else about it.
+    Change(Change),
+}
+
+/// What is to be different about a document; what is `None` stays. What it is the same as
+/// ([`Dedupe`](crate::document::Dedupe)) was said when it was enqueued, and is not touched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// In any state: the next claim goes by it.
+    pub priority: Option<i16>,
+    /// In any state.
+    pub metadata: Option<Value>,
+    /// While it is queued only.
+    pub available_at: Option<Timestamp>,
+}
+
+impl Control {
+    /// What happens to the document's lifecycle.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Cancel => Event::Cancel,
+            Self::Retry { from_scratch } => Event::Retry {
+                from_scratch: *from_scratch,
+            },
+            Self::Rechunk(_) => Event::Rechunk,
+            Self::Delete => Event::Delete,
+            Self::Change(change) => Event::Change {
+                available_at: change.available_at,
+            },
+        }
+    }
+
+    /// What happens to the rest of the document, in the same step.
+    pub fn edit(&self, document: &mut Document) {
+        match self {
+            Self::Rechunk(options) => document.chunking = Some(*options),
+            Self::Change(change) => {
+                document.priority = change.priority.unwrap_or(document.priority);
+                if let Some(metadata) = &change.metadata {
+                    document.metadata.clone_from(metadata);
+                }
+            }
+            Self::Cancel | Self::Retry { .. } | Self::Delete => {}
+        }
+    }
 }
 
 /// A document taken back from a worker presumed dead.
@@ -300,6 +360,11 @@ pub struct DocumentQuery {
     pub queue: Option<QueueName>,
     /// In this state only.
     pub state: Option<State>,
+    /// Of this tenant only.
+    pub tenant: Option<String>,
+    /// Whose file names begin with this, letter by letter. A store may look at every document that the
+    /// rest of the query leaves.
+    pub name: Option<String>,
     /// Older than this one: the last of the previous page.
     pub after: Option<DocumentId>,
     /// How many at most.
@@ -311,6 +376,8 @@ impl Default for DocumentQuery {
         Self {
             queue: None,
             state: None,
+            tenant: None,
+            name: None,
             after: None,
             limit: 50,
         }
@@ -355,64 +422,3 @@ impl OutputQuery {
         }
     }
 }
-
-/// What can be said in terms of [`Store`], for every store.
-#[async_trait]
-pub trait StoreExt: Store {
-    /// Takes one document in.
-    async fn enqueue_one(&self, document: NewDocument) -> Result<Enqueued> {
-        let answers = self.enqueue(vec![document]).await?;
-        Ok(*answers.first().expect("a store answers for each document"))
-    }
-
-    /// One document that has to be there.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    async fn find(&self, id: DocumentId) -> Result<Document> {
-        self.document(id).await?.ok_or(StoreError::NotFound(id))
-    }
-
-    /// Waits until a document is completed, failed or cancelled.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], also where it is deleted meanwhile.
-    async fn wait_finished(&self, id: DocumentId) -> Result<Document> {
-        // Subscribed before the first look, so that nothing can happen unseen between the two.
-        let mut notices = self.subscribe().await?;
-        loop {
-            match notices.next().await {
-                Notice::Document(change) if change.id != id => {}
-                Notice::Queue(_) => {}
-                Notice::Document(_) | Notice::Resync => {
-                    let document = self.find(id).await?;
-                    if document.lifecycle.state.is_terminal() {
-                        return Ok(document);
-                    }
-                }
-            }
-        }
-    }
-
-    /// All chunks that readers see, in memory at once.
-    async fn all_chunks(&self, document: DocumentId) -> Result<Vec<Chunk>> {
-        const AT_ONCE: u32 = 500;
-        let mut chunks: Vec<Chunk> = Vec::new();
-        loop {
-            let after = chunks.last().map(|c| c.ordinal);
-            let more = self
-                .chunks(OutputQuery {
-                    after,
-                    ..OutputQuery::new(document, AT_ONCE)
-                })
-                .await?;
-            let last = more.len() < AT_ONCE as usize;
-            chunks.extend(more);
-            if last {
-                return Ok(chunks);
-            }
-        }
-    }
-}
-
-impl<S: Store + ?Sized> StoreExt for S {}

@@ -64,6 +64,37 @@ async fn one_batch_is_at_most_batch_size_documents() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_process_ends_wakes_who_was_held_back() {
+    let mut bench = Bench::new(Fake::new(1, |_, _| A_SECOND));
+    options(|o| o.check_interval = Duration::from_secs(3600))(&mut bench);
+    let settings = QueueSettings {
+        max_processing: Some(1),
+        ..QueueSettings::default()
+    };
+    let queue = QueueName::default();
+    bench.store.configure(&queue, settings).await.unwrap();
+    let processors = [bench.processor(), bench.processor()];
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(bench.add().await);
+    }
+    let started = Instant::now();
+    let batch = async {
+        let report = processors[0].process_once().await.unwrap();
+        assert_eq!(report.processed, 1, "one at a time");
+    };
+    let other = async {
+        bench.wait_state(ids[0], State::Processing).await;
+        processors[1].start();
+    };
+    tokio::join!(batch, other);
+    for id in ids {
+        bench.wait_state(id, State::Completed).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_document_does_not_wait_for_the_check_interval() {
     let mut bench = Bench::new(Fake::new(1, |_, _| AT_ONCE));
     options(|o| o.check_interval = Duration::from_secs(3600))(&mut bench);
@@ -490,7 +521,13 @@ async fn a_paused_queue_gives_nothing_until_it_goes_on() {
     let (processor, queue) = (bench.processor(), QueueName::default());
     bench
         .store
-        .configure(&queue, QueueSettings { paused: true })
+        .configure(
+            &queue,
+            QueueSettings {
+                paused: true,
+                ..QueueSettings::default()
+            },
+        )
         .await
         .unwrap();
     let id = bench.add().await;
@@ -500,7 +537,13 @@ async fn a_paused_queue_gives_nothing_until_it_goes_on() {
     let resumed = Instant::now();
     bench
         .store
-        .configure(&queue, QueueSettings { paused: false })
+        .configure(
+            &queue,
+            QueueSettings {
+                paused: false,
+                ..QueueSettings::default()
+            },
+        )
         .await
         .unwrap();
     bench.wait_state(id, State::Completed).await;

@@ -76,6 +76,7 @@ pub(crate) async fn claim(
     let claims = Claims {
         documents,
         next_due,
+        held_back: false,
     };
     Ok(((claims, asked.learned(moment, &lines, &taken)), notices))
 }

@@ -112,6 +112,7 @@ pub(crate) async fn stats(store: &PostgresStore, queue: &QueueName) -> Result<Qu
         },
         settings: QueueSettings {
             paused: row.try_get("paused").map_err(failed)?,
+            ..QueueSettings::default()
         },
         live_workers: count("live_workers")?,
     })

@@ -246,14 +246,12 @@ pub(crate) async fn control(
         .ok_or(StoreError::NotFound(id))?;
     let (held, mut document) = codec::document(&row)?;
     let mut batch = Batch::new([held], now_of([&row])?);
-    let event = match control {
-        Control::Cancel => Event::Cancel,
-        Control::Retry { from_scratch } => Event::Retry {
-            from_scratch: *from_scratch,
-        },
-        Control::Rechunk(_) => Event::Rechunk,
-        Control::Delete => Event::Delete,
-    };
+    if let Control::Change(_) = control {
+        return Err(StoreError::Unusable(
+            "changes are not supported yet".to_owned(),
+        ));
+    }
+    let event = control.event();
     if let Some(Err(refusal)) = batch.apply(id, &event) {
         return Err(match refusal {
             Refusal::Deleted => StoreError::NotFound(id),
@@ -291,7 +289,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Told<()> {
-    let QueueSettings { paused } = settings;
+    let paused = settings.paused;
     let query = session
         .query(|sql| &sql.configure)
         .bind(queue.as_str())

@@ -131,7 +131,7 @@ impl<'a> Batch<'a> {
             Ok(Transition::To(next)) => {
                 let ended = Attempt::ended(&member.life, event, &next, now);
                 if let Some(ended) = ended {
-                    member.remember(|history| history.attempts.push(ended));
+                    member.remember(|history| ended.remember_in(&mut history.attempts));
                 }
                 if next.generation.pages != member.life.generation.pages {
                     member.remember(|history| history.failed_pages.clear());

@@ -112,7 +112,10 @@ pub(crate) async fn stats(store: &RedisStore, queue: &QueueName) -> Result<Queue
             failed,
             cancelled,
         },
-        settings: QueueSettings { paused },
+        settings: QueueSettings {
+            paused,
+            ..QueueSettings::default()
+        },
         live_workers,
     })
 }

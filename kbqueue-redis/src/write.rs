@@ -214,14 +214,12 @@ pub(crate) async fn control(
     let not_found = || StoreError::NotFound(id);
     let queue = places::find(store, &[id]).await?.remove(&id);
     let queue = queue.ok_or_else(not_found)?;
-    let event = match control {
-        Control::Cancel => Event::Cancel,
-        Control::Retry { from_scratch } => Event::Retry {
-            from_scratch: *from_scratch,
-        },
-        Control::Rechunk(_) => Event::Rechunk,
-        Control::Delete => Event::Delete,
-    };
+    if let Control::Change(_) = control {
+        return Err(StoreError::Unusable(
+            "changes are not supported yet".to_owned(),
+        ));
+    }
+    let event = control.event();
     for _ in 0..TRIES {
         let (now, rows) = load(store, &queue, &[id], true).await?;
         let found = rows.first().map(|row| row.document(&queue)).transpose()?;
@@ -274,7 +272,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Result<()> {
-    let QueueSettings { paused } = settings;
+    let paused = settings.paused;
     let mut list = redis::cmd("SADD");
     list.arg(store.keys().queues()).arg(queue.as_str());
     let mut set = redis::cmd(if paused { "HSET" } else { "HDEL" });

@@ -3,3 +3,7 @@
 use kbqueue_core::{Clock, MemoryStore};
 
 kbqueue_conformance::suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));
+
+kbqueue_conformance::outbox_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));
+
+kbqueue_conformance::schedules_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));

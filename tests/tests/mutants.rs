@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use kbqueue_conformance::{
-    checkpoint, claim, control, enqueue, fence, model, purge, reads, reap, run, settle,
+    checkpoint, claim, control, enqueue, fence, limits, model, purge, reads, reap, run, settle,
 };
 use kbqueue_core::lifecycle::LeaseId;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
@@ -54,6 +54,8 @@ enum Bug {
     BatchNotComparedWithItself,
     /// What was paused is given out.
     PauseIgnored,
+    /// Claims are given whatever the settings leave room for.
+    LimitsIgnored,
     /// An empty claim does not know when to come back.
     NextDueUnknown,
     /// Readers see what is being written instead of what was completed.
@@ -106,7 +108,10 @@ impl Mutant {
 
     async fn unpause(&self, queues: &[QueueName]) -> Result<()> {
         for queue in queues {
-            let settings = QueueSettings { paused: false };
+            let settings = QueueSettings {
+                paused: false,
+                ..QueueSettings::default()
+            };
             self.store.configure(queue, settings).await?;
         }
         Ok(())
@@ -215,7 +220,13 @@ impl Store for Mutant {
         Ok(answer)
     }
 
-    async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
+    async fn configure(&self, queue: &QueueName, mut settings: QueueSettings) -> Result<()> {
+        if self.has(Bug::LimitsIgnored) {
+            settings = QueueSettings {
+                paused: settings.paused,
+                ..QueueSettings::default()
+            };
+        }
         self.store.configure(queue, settings).await
     }
 
@@ -309,6 +320,16 @@ fn caught(bug: Bug, promise: impl AsyncFn(&dyn Store, &TestClock) + Copy) {
     run(with(Bug::None), promise);
     let broken = catch_unwind(AssertUnwindSafe(|| run(with(bug), promise)));
     assert!(broken.is_err(), "{bug:?} went unnoticed");
+}
+
+#[test]
+fn ignored_limits_are_noticed() {
+    let bug = Bug::LimitsIgnored;
+    caught(bug, limits::a_rate_limits_starts_whoever_claims);
+    caught(bug, limits::going_on_costs_no_token);
+    caught(bug, limits::one_at_a_time_is_one_at_a_time);
+    caught(bug, limits::each_tenant_has_its_own_limit);
+    caught(bug, limits::a_full_queue_refuses_the_whole_batch);
 }
 
 #[test]

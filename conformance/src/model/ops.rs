@@ -1,11 +1,12 @@
 //! The operations, and how they are drawn. They name documents, leases and workers by small numbers,
 //! so that a sequence stays meaningful when some of it is taken away.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use kbqueue_core::ChunkOptions;
 use kbqueue_core::state::{CrashLimits, Outcome};
-use kbqueue_core::store::Control;
+use kbqueue_core::store::{Change, Control};
+use kbqueue_core::{ChunkOptions, QueueSettings, Rate, TestClock};
 use proptest::prelude::*;
 
 /// One call, or some time that passes.
@@ -26,9 +27,9 @@ pub(super) enum Op {
     Settle(Vec<(Which, Outcome)>),
     Depart(usize),
     Control(Target, Control),
-    Pause {
+    Configure {
         queue: usize,
-        paused: bool,
+        settings: QueueSettings,
     },
     Reap {
         limits: CrashLimits,
@@ -113,7 +114,6 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         lease,
     });
     let settle = proptest::collection::vec((which(), outcome()), 1..4).prop_map(Op::Settle);
-    let pause = (0usize..2, any::<bool>()).prop_map(|(queue, paused)| Op::Pause { queue, paused });
     let reap = (limits(), 0usize..5).prop_map(|(limits, limit)| Op::Reap { limits, limit });
     prop_oneof![
         6 => enqueue,
@@ -123,12 +123,42 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         7 => settle,
         1 => (0usize..3).prop_map(Op::Depart),
         10 => (target(), control()).prop_map(|(target, control)| Op::Control(target, control)),
-        2 => pause,
+        3 => configure(),
         3 => reap,
         2 => prop_oneof![0usize..8, Just(1000)].prop_map(Op::Purge),
         5 => wait().prop_map(Op::Wait),
         2 => Just(Op::AllDie),
     ]
+}
+
+/// Of new settings, half have no limits. Only the last queue has a rate, which is served by workers of one
+/// fingerprint: what was opened to others may wait for a token or not.
+fn configure() -> impl Strategy<Value = Op> {
+    let rate = (1u32..4, prop_oneof![Just(1u32), Just(7), Just(60)], 1u32..4).prop_map(
+        |(documents, per_seconds, burst)| Rate {
+            burst: NonZeroU32::new(burst).expect("it is drawn above zero"),
+            ..Rate::new(documents, per_seconds).expect("they are drawn above zero")
+        },
+    );
+    let limits = (
+        proptest::option::of(rate),
+        proptest::option::of(0u32..4),
+        proptest::option::of(0u32..3),
+        proptest::option::of(0u64..6),
+    );
+    let limits = prop_oneof![Just((None, None, None, None)), limits];
+    let paused = prop_oneof![3 => Just(false), 1 => Just(true)];
+    (0usize..3, paused, limits).prop_map(|(queue, paused, limits)| {
+        let (rate, max_processing, max_processing_per_tenant, max_queued) = limits;
+        let settings = QueueSettings {
+            paused,
+            rate: rate.filter(|_| queue == 2),
+            max_processing,
+            max_processing_per_tenant,
+            max_queued,
+        };
+        Op::Configure { queue, settings }
+    })
 }
 
 fn new() -> impl Strategy<Value = New> {
@@ -142,7 +172,7 @@ fn new() -> impl Strategy<Value = New> {
     let chunked = any::<bool>();
     let drawn = (
         again,
-        0usize..2,
+        0usize..3,
         0usize..3,
         -1i16..=1,
         delay,
@@ -178,7 +208,25 @@ fn control() -> impl Strategy<Value = Control> {
         3 => any::<bool>().prop_map(|from_scratch| Control::Retry { from_scratch }),
         2 => rechunk,
         2 => Just(Control::Delete),
+        2 => change(),
     ]
+}
+
+fn change() -> impl Strategy<Value = Control> {
+    let time = (0u64..90).prop_map(|s| TestClock::new().now() + Duration::from_secs(s));
+    let metadata = any::<u8>().prop_map(serde_json::Value::from);
+    let drawn = (
+        proptest::option::of(-1i16..=1),
+        proptest::option::of(metadata),
+        proptest::option::of(time),
+    );
+    drawn.prop_map(|(priority, metadata, available_at)| {
+        Control::Change(Change {
+            priority,
+            metadata,
+            available_at,
+        })
+    })
 }
 
 fn which() -> impl Strategy<Value = Which> {

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use kbqueue_core::output::Progress;
-use kbqueue_core::queue::QueueSettings;
 use kbqueue_core::state::{CrashLimits, Outcome};
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Control, DocumentQuery, OutputQuery, RenewRequest, Settlement,
@@ -27,7 +26,7 @@ pub(super) struct World<'a> {
     store: &'a dyn Store,
     reference: MemoryStore,
     clock: &'a TestClock,
-    queues: [QueueName; 2],
+    queues: [QueueName; 3],
     /// Every document ever enqueued.
     documents: Vec<DocumentId>,
     deleted: BTreeSet<DocumentId>,
@@ -42,7 +41,7 @@ impl<'a> World<'a> {
             store,
             reference: MemoryStore::with_clock(clock.clock()),
             clock,
-            queues: [queue("a"), queue("b")],
+            queues: [queue("a"), queue("b"), queue("c")],
             documents: Vec::new(),
             deleted: BTreeSet::new(),
             leases: Vec::new(),
@@ -144,10 +143,9 @@ impl<'a> World<'a> {
                 self.both("the answer to a departure", call).await?;
             }
             Op::Control(target, control) => self.control(target, control).await?,
-            Op::Pause { queue, paused } => {
-                let settings = QueueSettings { paused: *paused };
+            Op::Configure { queue, settings } => {
                 let queue = &self.queues[*queue];
-                let call = async |s: &dyn Store| s.configure(queue, settings).await;
+                let call = async |s: &dyn Store| s.configure(queue, *settings).await;
                 self.both("the answer to new settings", call).await?;
             }
             Op::Reap { limits, limit } => self.reap(*limits, *limit).await?,
@@ -237,10 +235,10 @@ impl<'a> World<'a> {
     }
 
     fn worker(&self, number: usize) -> Worker {
-        let [a, b] = self.queues.clone();
+        let [a, b, c] = self.queues.clone();
         let queues = match number {
-            0 => vec![a, b],
-            1 => vec![a],
+            0 => vec![a, b, c],
+            1 => vec![c, a],
             _ => vec![b, a],
         };
         Worker {

@@ -4,6 +4,8 @@
 //! It is for tests and for trying things out: nothing survives the process, and nothing is tuned. A
 //! claim looks at each line of its queues, and at each waiting document where it finds too few.
 
+mod outbox;
+mod schedule;
 mod tables;
 
 use std::sync::{Mutex, MutexGuard};
@@ -110,31 +112,38 @@ fn new_document(new: NewDocument, now: jiff::Timestamp) -> Document {
     }
 }
 
+/// Takes documents in, all or none. Answers also with what there is to tell.
+fn enqueue(
+    tables: &mut Tables,
+    documents: Vec<NewDocument>,
+    now: jiff::Timestamp,
+) -> Result<(Vec<Enqueued>, Vec<DocumentChange>)> {
+    tables.admit(&documents)?;
+    let mut changes = Vec::new();
+    let mut answers = Vec::new();
+    for new in documents {
+        let key = new.dedupe_key();
+        let existing = tables.existing(&new);
+        let created = existing.is_none();
+        let id = existing.unwrap_or(new.id);
+        if created {
+            let document = new_document(new, now);
+            changes.push(DocumentChange::of(&document));
+            tables.insert(Record::new(document, key));
+        }
+        let record = tables.any(id).expect("it was found or made");
+        let state = record.life().state;
+        answers.push(Enqueued { id, state, created });
+    }
+    Ok((answers, changes))
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Store for MemoryStore {
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
         let now = self.clock.now();
-        let mut changes = Vec::new();
-        let mut answers = Vec::new();
-        {
-            let mut tables = self.lock();
-            for new in documents {
-                let key = new.dedupe_key();
-                let known = tables.any(new.id).map(|known| known.document.id);
-                let existing = known.or_else(|| tables.holder(&new.queue, key.clone()));
-                let created = existing.is_none();
-                let id = existing.unwrap_or(new.id);
-                if created {
-                    let document = new_document(new, now);
-                    changes.push(DocumentChange::of(&document));
-                    tables.insert(Record::new(document, key));
-                }
-                let record = tables.any(id).expect("it was found or made");
-                let state = record.life().state;
-                answers.push(Enqueued { id, state, created });
-            }
-        }
+        let (answers, changes) = enqueue(&mut self.lock(), documents, now)?;
         self.tell(changes);
         Ok(answers)
     }
@@ -146,7 +155,7 @@ impl Store for MemoryStore {
         {
             let mut tables = self.lock();
             let dealt = tables.deal(&request, now);
-            for (id, lease_id) in dealt.into_iter().zip(&request.lease_ids) {
+            for (id, lease_id) in dealt.documents.into_iter().zip(&request.lease_ids) {
                 let event = Event::Claim {
                     lease_id: *lease_id,
                     worker: request.worker.name.clone(),
@@ -160,8 +169,10 @@ impl Store for MemoryStore {
                 claims.documents.push(record.document.clone());
             }
             if claims.documents.len() < request.lease_ids.len() {
-                let due = tables.next_due(&request);
+                let due = tables.next_due(&request, now).into_iter();
+                let due = due.chain(dealt.next_token).min();
                 claims.next_due = due.map(|due| due.duration_since(now).unsigned_abs());
+                claims.held_back = dealt.held_back;
             }
         }
         self.tell(changes);
@@ -249,14 +260,7 @@ impl Store for MemoryStore {
 
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document> {
         let now = self.clock.now();
-        let event = match &control {
-            Control::Cancel => Event::Cancel,
-            Control::Retry { from_scratch } => Event::Retry {
-                from_scratch: *from_scratch,
-            },
-            Control::Rechunk(_) => Event::Rechunk,
-            Control::Delete => Event::Delete,
-        };
+        let event = control.event();
         let (change, document) = {
             let mut tables = self.lock();
             let record = tables.visible(id).ok_or(StoreError::NotFound(id))?;
@@ -268,8 +272,8 @@ impl Store for MemoryStore {
                 return Err(StoreError::Superseded { id, by });
             }
             let change = tables.apply(id, &event, now).map_err(refused)?;
-            if let Control::Rechunk(options) = control {
-                tables.set_chunking(id, options);
+            if change.is_some() {
+                tables.edit(id, |document| control.edit(document));
             }
             let record = tables.any(id).expect("it was just changed");
             (change, record.document.clone())
@@ -279,7 +283,8 @@ impl Store for MemoryStore {
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        self.lock().settings.insert(queue.clone(), settings);
+        let now = self.clock.now();
+        self.lock().configure(queue, settings, now);
         self.notifier.send(Notice::Queue(queue.clone()));
         Ok(())
     }
@@ -318,7 +323,11 @@ impl Store for MemoryStore {
         let wanted = |document: &&Document| {
             let queue = query.queue.as_ref();
             let state = query.state;
-            queue.is_none_or(|queue| *queue == document.queue)
+            let tenant = query.tenant.as_ref();
+            let name = query.name.as_ref();
+            tenant.is_none_or(|tenant| document.tenant.as_ref() == Some(tenant))
+                && name.is_none_or(|name| document.filename.starts_with(name))
+                && queue.is_none_or(|queue| *queue == document.queue)
                 && state.is_none_or(|state| state == document.lifecycle.state)
         };
         let documents = tables.newest(query.after).map(|record| &record.document);

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-use crate::document::{Attempt, Document, DocumentId};
+use super::outbox::OutboxTables;
+use crate::document::{Attempt, Document, DocumentId, NewDocument};
+use crate::error::StoreError;
 use crate::event::DocumentChange;
-use crate::fair::deal;
 use crate::lifecycle::Lifecycle;
+use crate::limits::{Front, Rate, Room, deal, left};
+use crate::outbox;
 use crate::output::{Chunk, FailedPage, Image, Page};
 use crate::queue::{QueueName, QueueSettings, StateCounts};
+use crate::schedule::Schedule;
 use crate::state::{Event, Refusal, State, Transition, due_at, transition};
 use crate::store::{Checkpoint, ClaimRequest, WorkerId};
 
@@ -25,6 +29,8 @@ type LineName = (QueueName, Option<String>);
 pub(super) struct Tables {
     records: BTreeMap<DocumentId, Record>,
     pub(super) settings: HashMap<QueueName, QueueSettings>,
+    /// When the rate tokens of a queue are all there again.
+    full_at: HashMap<QueueName, Timestamp>,
     pub(super) counts: HashMap<QueueName, StateCounts>,
     /// Who works on which queues, and until when that is believed.
     pub(super) workers: HashMap<WorkerId, (Vec<QueueName>, Timestamp)>,
@@ -37,6 +43,9 @@ pub(super) struct Tables {
     holders: HashMap<(QueueName, String), DocumentId>,
     /// Documents that may have something to purge.
     unclean: BTreeSet<DocumentId>,
+    pub(super) outbox: OutboxTables,
+    /// By queue and name.
+    pub(super) schedules: BTreeMap<(QueueName, String), Schedule>,
 }
 
 /// One document with its outputs.
@@ -49,11 +58,23 @@ pub(super) struct Record {
     pub(super) images: Outputs<Image>,
 }
 
-/// The queued documents of one tenant in one queue.
+/// What a claim takes.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) documents: Vec<DocumentId>,
+    /// As in [`Dealt`](crate::limits::Dealt).
+    pub(super) held_back: bool,
+    /// When a document that waits for nothing but a rate token gets one.
+    pub(super) next_token: Option<Timestamp>,
+}
+
+/// The documents of one tenant in one queue.
 #[derive(Debug, Default)]
 struct Line {
     /// The number, among all documents dealt, of the last one that came from here.
     turn: u64,
+    /// How many of its documents are processing.
+    processing: u64,
     /// By priority, then `available_at`, then id.
     queued: BTreeMap<Reverse<i16>, BTreeSet<(Timestamp, DocumentId)>>,
 }
@@ -154,6 +175,34 @@ impl Tables {
         holder.filter(|holder| *holder != record.document.id)
     }
 
+    /// The document that answers for a new one: of the same id, or of the same key.
+    pub(super) fn existing(&self, new: &NewDocument) -> Option<DocumentId> {
+        let known = self.any(new.id).map(|known| known.document.id);
+        known.or_else(|| self.holder(&new.queue, new.dedupe_key()))
+    }
+
+    /// Checks that all documents of a batch that would be made may be.
+    pub(super) fn admit(&self, documents: &[NewDocument]) -> Result<(), StoreError> {
+        let mut ids = BTreeSet::new();
+        let mut keys = BTreeSet::new();
+        let mut made: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for new in documents.iter().filter(|new| self.existing(new).is_none()) {
+            let key = new.dedupe_key().map(|key| (&new.queue, key));
+            // Of the same in one batch, one is made.
+            let known = ids.contains(&new.id) || key.as_ref().is_some_and(|key| keys.contains(key));
+            if !known {
+                ids.insert(new.id);
+                keys.extend(key);
+                *made.entry(&new.queue).or_default() += 1;
+            }
+        }
+        for (queue, made) in made {
+            let queued = self.counts.get(queue).map_or(0, |counts| counts.queued);
+            self.settings(queue).admit(queue, queued, made)?;
+        }
+        Ok(())
+    }
+
     /// Takes a new document in.
     pub(super) fn insert(&mut self, record: Record) {
         let id = record.document.id;
@@ -182,14 +231,17 @@ impl Tables {
         let document = &mut record.document;
         let before = std::mem::replace(&mut document.lifecycle, next);
         let after = &document.lifecycle;
-        document
-            .attempts
-            .extend(Attempt::ended(&before, event, after, now));
+        if let Some(ended) = Attempt::ended(&before, event, after, now) {
+            ended.remember_in(&mut document.attempts);
+        }
         if after.generation.pages != before.generation.pages {
             document.failed_pages.clear();
         }
         let superseded =
             (before.generation, before.visible()) != (after.generation, after.visible());
+        if let Some(kind) = outbox::event(&before, after) {
+            self.outbox.write(document, kind, now);
+        }
         let change = DocumentChange::of(document);
         if superseded || change.deleted {
             self.unclean.insert(id);
@@ -227,46 +279,98 @@ impl Tables {
         }
     }
 
-    /// Sets how the text of a document is cut.
-    pub(super) fn set_chunking(&mut self, id: DocumentId, options: crate::ChunkOptions) {
+    /// Changes what the specification does not own.
+    pub(super) fn edit(&mut self, id: DocumentId, edit: impl FnOnce(&mut Document)) {
+        // Its priority is part of where it is looked for.
+        self.unlist(id);
         if let Some(record) = self.records.get_mut(&id) {
-            record.document.chunking = Some(options);
+            edit(&mut record.document);
         }
+        self.list(id);
+    }
+
+    /// Changes a queue's settings.
+    pub(super) fn configure(&mut self, queue: &QueueName, settings: QueueSettings, now: Timestamp) {
+        let full_at = self.full_at.remove(queue);
+        if let Some(full_at) = Rate::carry_over(settings.rate, full_at, now) {
+            self.full_at.insert(queue.clone(), full_at);
+        }
+        self.settings.insert(queue.clone(), settings);
     }
 
     /// The documents to claim now, in the order of [`deal`], and the new turns of their lines.
-    pub(super) fn deal(&mut self, request: &ClaimRequest, now: Timestamp) -> Vec<DocumentId> {
+    pub(super) fn deal(&mut self, request: &ClaimRequest, now: Timestamp) -> Chosen {
         let slots = request.lease_ids.len();
         let mut lines: Vec<(u64, LineName, Vec<DocumentId>)> = self
             .served_lines(request)
-            .map(|(name, line)| (line.turn, name.clone(), self.front(line, request, now)))
+            .map(|(name, line)| (line.turn, name.clone(), self.front(name, request, now)))
             .filter(|(_, _, front)| !front.is_empty())
             .collect();
         lines.sort();
-        let claimable: Vec<u64> = lines
+        let queues: BTreeSet<QueueName> = lines.iter().map(|(_, (q, _), _)| q.clone()).collect();
+        let queues: Vec<QueueName> = queues.into_iter().collect();
+        let rooms: Vec<Room> = queues.iter().map(|queue| self.room(queue, now)).collect();
+        let starts = |id: &DocumentId| self.records[id].life().starts_under(&request.fingerprint);
+        let fronts: Vec<Front> = lines
             .iter()
-            .map(|(_, _, front)| front.len() as u64)
+            .map(|(_, name, front)| Front {
+                queue: queues
+                    .iter()
+                    .position(|q| *q == name.0)
+                    .expect("it is one of them"),
+                room: left(
+                    self.settings(&name.0).max_processing_per_tenant,
+                    self.lines[name].processing,
+                ),
+                starts: front.iter().map(starts).collect(),
+            })
             .collect();
-        let mut taken = vec![0; lines.len()];
-        let mut dealt = Vec::with_capacity(slots);
-        for index in deal(slots, &claimable) {
+        let dealt = deal(slots, &rooms, &fronts);
+        let mut chosen = Chosen {
+            held_back: dealt.held_back,
+            ..Chosen::default()
+        };
+        for (index, place) in dealt.taken {
             let (_, name, front) = &lines[index];
-            dealt.push(front[taken[index]]);
-            taken[index] += 1;
+            chosen.documents.push(front[place]);
             self.dealt += 1;
             if let Some(line) = self.lines.get_mut(name) {
                 line.turn = self.dealt;
             }
+            if fronts[index].starts[place]
+                && let Some(rate) = self.settings(&name.0).rate
+            {
+                let full_at = self.full_at.get(&name.0).copied();
+                self.full_at
+                    .insert(name.0.clone(), rate.spend(full_at, now, 1));
+            }
         }
-        dealt
+        for queue in dealt.short_of_tokens {
+            let rate = self.settings(&queues[queue]).rate;
+            let full_at = self.full_at.get(&queues[queue]).copied();
+            let next = rate.map(|rate| rate.next_token(full_at, now));
+            chosen.next_token = chosen.next_token.into_iter().chain(next).min();
+        }
+        chosen
     }
 
-    /// When the next document falls due for this worker. Looks at every document that waits, which
-    /// happens only where these are all that is left.
-    pub(super) fn next_due(&self, request: &ClaimRequest) -> Option<Timestamp> {
+    pub(super) fn settings(&self, queue: &QueueName) -> QueueSettings {
+        self.settings.get(queue).copied().unwrap_or_default()
+    }
+
+    fn room(&self, queue: &QueueName, now: Timestamp) -> Room {
+        let processing = self.counts.get(queue).map_or(0, |counts| counts.processing);
+        let full_at = self.full_at.get(queue).copied();
+        Room::of(&self.settings(queue), processing, full_at, now)
+    }
+
+    /// When the next document that is not due yet falls due for this worker. Looks at every document
+    /// that waits, which happens only where a claim left slots free.
+    pub(super) fn next_due(&self, request: &ClaimRequest, now: Timestamp) -> Option<Timestamp> {
         self.served_lines(request)
             .flat_map(|(_, line)| line.queued.values().flatten())
             .map(|(_, id)| due_at(self.records[id].life(), &request.fingerprint, request.grace))
+            .filter(|due| *due > now)
             .min()
     }
 
@@ -276,10 +380,9 @@ impl Tables {
         request: &ClaimRequest,
     ) -> impl Iterator<Item = (&'a LineName, &'a Line)> {
         let queues: BTreeSet<QueueName> = request.worker.queues.iter().cloned().collect();
-        let paused = |queue: &QueueName| self.settings.get(queue).is_some_and(|s| s.paused);
         queues
             .into_iter()
-            .filter(move |queue| !paused(queue))
+            .filter(move |queue| !self.settings(queue).paused)
             .flat_map(|queue| {
                 self.lines
                     .range((queue.clone(), None)..)
@@ -287,19 +390,29 @@ impl Tables {
             })
     }
 
-    /// What a worker could take from one line now, at most as many as it has slots. Passes over
-    /// documents that are left to workers with another fingerprint; these are few.
-    fn front(&self, line: &Line, request: &ClaimRequest, now: Timestamp) -> Vec<DocumentId> {
-        let due = |id: &DocumentId| {
-            due_at(self.records[id].life(), &request.fingerprint, request.grace) <= now
-        };
-        line.queued
+    /// What a worker could take from one line now: at most as many as it has slots, of those to start and
+    /// of those to go on with. Passes over documents that are left to workers with another fingerprint;
+    /// these are few.
+    fn front(&self, name: &LineName, request: &ClaimRequest, now: Timestamp) -> Vec<DocumentId> {
+        let life = |id: &DocumentId| self.records[id].life();
+        let due = |id: &DocumentId| due_at(life(id), &request.fingerprint, request.grace) <= now;
+        let due = self.lines[name]
+            .queued
             .values()
             .flat_map(|level| level.iter().take_while(|(available, _)| *available <= now))
             .map(|(_, id)| *id)
-            .filter(due)
-            .take(request.lease_ids.len())
-            .collect()
+            .filter(due);
+        let slots = request.lease_ids.len();
+        if self.settings(&name.0).rate.is_none() {
+            return due.take(slots).collect();
+        }
+        let mut found = [0, 0];
+        due.filter(|id| {
+            let kind = usize::from(life(id).starts_under(&request.fingerprint));
+            found[kind] += 1;
+            found[kind] <= slots
+        })
+        .collect()
     }
 
     /// Documents whose leases ran out, oldest expiry first, and who held them.
@@ -349,6 +462,7 @@ impl Tables {
             .or_default();
         *counts.of_mut(life.state) += 1;
         let line = self.lines.entry(record.line()).or_default();
+        line.processing += u64::from(life.state == State::Processing);
         if life.state == State::Queued {
             let level = line.queued.entry(Reverse(record.document.priority));
             level.or_default().insert((life.available_at, id));
@@ -371,6 +485,7 @@ impl Tables {
             .or_default();
         *counts.of_mut(life.state) -= 1;
         if let Some(line) = self.lines.get_mut(&record.line()) {
+            line.processing -= u64::from(life.state == State::Processing);
             let priority = Reverse(record.document.priority);
             if let Some(level) = line.queued.get_mut(&priority) {
                 level.remove(&(life.available_at, id));

@@ -1,6 +1,7 @@
 //! Free slots in, running attempts out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -33,6 +34,7 @@ pub(super) async fn keep_claiming(inner: Arc<Inner>) {
             return;
         }
         let asked = slots.len();
+        let ended = inner.ended.load(Ordering::SeqCst);
         // Not cancelled by a stop: what it claims must be known, so that it can be released.
         let wait = match claim(&inner, asked).await {
             Ok(claims) => {
@@ -41,7 +43,9 @@ pub(super) async fn keep_claiming(inner: Arc<Inner>) {
                 for (document, slot) in claims.documents.into_iter().zip(slots) {
                     spawn(&inner, document, slot);
                 }
-                if full {
+                inner.held_back.store(claims.held_back, Ordering::SeqCst);
+                // What ended meanwhile woke nobody.
+                if full || claims.held_back && ended != inner.ended.load(Ordering::SeqCst) {
                     continue;
                 }
                 let due = claims.next_due.unwrap_or(inner.options.check_interval);

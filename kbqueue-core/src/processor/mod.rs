@@ -11,6 +11,7 @@ mod work;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ struct Inner {
     attempts: TaskTracker,
     /// There may be something to claim.
     wake: Notify,
+    /// The last claim was held back by limits on what is processing.
+    held_back: AtomicBool,
+    /// How many documents were heard to be no longer processing.
+    ended: AtomicU64,
     /// Claim nothing more, and release what is held.
     stop: CancellationToken,
     /// Wait for the store no longer.
@@ -245,6 +250,8 @@ impl Processor {
             settler: Settler::new(Arc::clone(&self.store)),
             attempts: TaskTracker::new(),
             wake: Notify::new(),
+            held_back: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
         })

@@ -2,6 +2,7 @@
 //! are taken back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,13 @@ async fn listen(inner: &Inner, stop: &CancellationToken) {
                 inner.leases.interrupt(change.id, Interrupt::Cancel);
             }
             Notice::Document(change) => {
-                if change.state == State::Queued && inner.worker.queues.contains(&change.queue) {
+                let left_processing = change.state != State::Processing;
+                if left_processing {
+                    inner.ended.fetch_add(1, Ordering::SeqCst);
+                }
+                let makes_room = left_processing && inner.held_back.load(Ordering::SeqCst);
+                let may_be_claimed = change.state == State::Queued || makes_room;
+                if may_be_claimed && inner.worker.queues.contains(&change.queue) {
                     inner.wake.notify_one();
                 }
             }

@@ -129,7 +129,16 @@ fn step() -> impl Strategy<Value = Step> {
     let lease = || prop_oneof![3 => Just(None), 1 => (0usize..6).prop_map(Some)];
     let off_by = prop_oneof![6 => Just(0i64), 1 => -2i64..3];
     let own = prop_oneof![3 => Just("a"), 1 => Just("b")];
-    let other = prop::sample::select(vec![Event::Cancel, RETRY, FROM_SCRATCH, Event::Rechunk]);
+    let other = prop::sample::select(vec![
+        Event::Cancel,
+        RETRY,
+        FROM_SCRATCH,
+        Event::Rechunk,
+        Event::Change {
+            available_at: Some(start() + Duration::from_secs(30)),
+        },
+        Event::Change { available_at: None },
+    ]);
     prop_oneof![
         8 => (own, length(), length()).prop_map(|(f, l, g)| Step::Claim(f, l, g)),
         8 => (lease(), off_by, 0u32..3, any::<u8>(), length())

@@ -87,7 +87,10 @@ async fn a_long_transaction_of_the_host_holds_nobody_up() {
             another.dedupe = Dedupe::Key("another".to_owned());
             assert!(store.enqueue(vec![another]).await.unwrap()[0].created);
             let queue = new.queue.clone();
-            let settings = QueueSettings { paused: false };
+            let settings = QueueSettings {
+                paused: false,
+                ..QueueSettings::default()
+            };
             store.configure(&queue, settings).await.unwrap();
             assert_eq!(store.stats(&queue).await.unwrap().counts.queued, 1);
         }

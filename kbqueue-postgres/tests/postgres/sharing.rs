@@ -43,7 +43,10 @@ async fn two_stores_wake_each_other() {
             }
         }
     }
-    let settings = QueueSettings { paused: true };
+    let settings = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     let queue = document("").queue;
     stores[0].configure(&queue, settings).await.unwrap();
     for heard in &mut heard {

@@ -86,7 +86,13 @@ async fn a_pause_before_the_commit_stops_the_claim() {
     add(&slow).await;
     let commit = proxy.hold().await;
     let queue = QueueName::default();
-    let pause = fast.configure(&queue, QueueSettings { paused: true });
+    let pause = fast.configure(
+        &queue,
+        QueueSettings {
+            paused: true,
+            ..QueueSettings::default()
+        },
+    );
     let (claimed, _) = join(claim(&slow, 1), commit.meanwhile(pause)).await;
     assert_eq!(claimed, []);
     let counts = fast.stats(&queue).await.unwrap().counts;

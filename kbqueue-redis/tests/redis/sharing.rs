@@ -25,7 +25,10 @@ async fn stores_wake_each_other() {
         }
         other => panic!("not {other:?}"),
     }
-    let paused = QueueSettings { paused: true };
+    let paused = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     here.configure(&QueueName::default(), paused).await.unwrap();
     assert_eq!(
         next(&mut listener).await,
