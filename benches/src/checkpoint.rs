@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use kbqueue_core::lifecycle::Cursor;
-use kbqueue_core::store::{Checkpoint, ClaimRequest, Directive, Worker, WorkerId};
-use kbqueue_core::{BlobRef, Chunk, LeaseId, Progress, QueueName};
+use kbqueue_core::store::{Checkpoint, Directive};
+use kbqueue_core::{Chunk, Progress};
 
 use crate::Arguments;
-use crate::raw::Raw;
+use crate::raw;
 use crate::report::Report;
-use crate::stores::{Fresh, Kind};
+use crate::stores::{Fresh, Kind, blob, request};
 
 const CHECKPOINTS: u32 = 50;
 const CHUNKS: u32 = 100;
@@ -27,7 +27,7 @@ pub(crate) async fn run(kind: Kind, arguments: &Arguments, report: &mut Report) 
         "chunks, 100 a checkpoint",
         "/s",
         &ours,
-        ("raw sqlx", &raw),
+        ("raw", &raw),
     );
 }
 
@@ -37,24 +37,10 @@ fn text() -> String {
 
 async fn measure_ours(kind: Kind) -> Duration {
     let fresh = Fresh::new(kind).await;
-    fresh
-        .fill(
-            1,
-            &BlobRef {
-                sha256: "0".repeat(64),
-                size_bytes: 1,
-            },
-        )
-        .await;
-    let worker = Worker {
-        id: WorkerId(LeaseId::random().0),
-        name: "bench".to_owned(),
-        queues: vec![QueueName::default()],
-    };
-    let request = ClaimRequest::new(worker, 1, LEASE, "noop/1".to_owned());
+    fresh.fill(1, &blob()).await;
     let document = fresh
         .store
-        .claim(request)
+        .claim(request(1))
         .await
         .expect("it answers")
         .documents
@@ -97,16 +83,21 @@ async fn measure_ours(kind: Kind) -> Duration {
             .expect("it answers");
         assert_eq!(answer, Directive::Continue);
     }
-    began.elapsed()
+    let took = began.elapsed();
+    fresh.end().await;
+    took
 }
 
 async fn measure_raw(kind: Kind) -> Duration {
-    let mut raw = Raw::new(kind).await;
-    raw.make_chunks().await;
+    let mut raw = raw::open(kind).await;
+    raw.enqueue(1).await;
+    raw.claim(1).await;
     let texts = vec![text(); CHUNKS as usize];
     let began = Instant::now();
     for _ in 0..CHECKPOINTS {
         raw.write_chunks(&texts).await;
     }
-    began.elapsed()
+    let took = began.elapsed();
+    raw.end().await;
+    took
 }

@@ -1,13 +1,12 @@
 //! What a claim and a status cost with few and with many documents waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use kbqueue_core::store::{ClaimRequest, Worker, WorkerId};
-use kbqueue_core::{BlobRef, LeaseId, QueueName};
+use kbqueue_core::QueueName;
 
 use crate::Arguments;
 use crate::report::Report;
-use crate::stores::{Fresh, Kind};
+use crate::stores::{Fresh, Kind, blob, request};
 
 const SHALLOW: usize = 10_000;
 const CALLS: usize = 200;
@@ -42,29 +41,13 @@ struct Costs {
 
 async fn measure(kind: Kind, depth: usize) -> Costs {
     let fresh = Fresh::new(kind).await;
-    fresh
-        .fill(
-            depth,
-            &BlobRef {
-                sha256: "0".repeat(64),
-                size_bytes: 1,
-            },
-        )
-        .await;
+    fresh.fill(depth, &blob()).await;
+    // Folds the counts, as a processor does every few seconds.
+    fresh.store.purge(1).await.expect("it answers");
     let queue = QueueName::default();
-    let worker = Worker {
-        id: WorkerId(LeaseId::random().0),
-        name: "bench".to_owned(),
-        queues: vec![queue.clone()],
-    };
     let mut costs = Costs::default();
     for _ in 0..CALLS {
-        let request = ClaimRequest::new(
-            worker.clone(),
-            1,
-            Duration::from_secs(600),
-            "noop/1".to_owned(),
-        );
+        let request = request(1);
         let began = Instant::now();
         let claims = fresh.store.claim(request).await.expect("it answers");
         costs.claims.push(began.elapsed().as_secs_f64() * 1000.0);
@@ -74,5 +57,6 @@ async fn measure(kind: Kind, depth: usize) -> Costs {
         costs.stats.push(began.elapsed().as_secs_f64() * 1000.0);
         assert_eq!(stats.counts.total(), depth as u64);
     }
+    fresh.end().await;
     costs
 }

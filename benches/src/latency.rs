@@ -1,15 +1,14 @@
 //! How long a document waits for an idle worker: from the call that enqueues it to its claim
 //! committed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kbqueue_core::StoreExt;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
 use crate::Arguments;
 use crate::noop;
-use crate::raw::{Raw, rows};
+use crate::raw;
 use crate::report::{Report, quantile};
 use crate::stores::{Fresh, Kind, new_documents};
 
@@ -28,14 +27,14 @@ pub(crate) async fn run(kind: Kind, arguments: &Arguments, report: &mut Report) 
         "pick-up p50",
         "ms",
         &ours.p50,
-        ("raw sqlx + notify", &raw.p50),
+        ("raw", &raw.p50),
     );
     report.add(
         kind.name(),
         "pick-up p99",
         "ms",
         &ours.p99,
-        ("raw sqlx + notify", &raw.p99),
+        ("raw", &raw.p99),
     );
 }
 
@@ -54,7 +53,8 @@ impl Quantiles {
 
 async fn measure_ours(kind: Kind) -> Vec<f64> {
     let fresh = Fresh::new(kind).await;
-    let (processor, mut starts, blob) = noop::processor(fresh.store.clone(), fresh.path(), 1).await;
+    let (processor, mut starts, blob) =
+        noop::processor(fresh.elsewhere().await, fresh.path(), 1).await;
     processor.start();
     let mut waits_ms = Vec::new();
     for document in new_documents(DOCUMENTS, &blob) {
@@ -69,34 +69,35 @@ async fn measure_ours(kind: Kind) -> Vec<f64> {
         waits_ms.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     processor.stop().await;
+    fresh.end().await;
     waits_ms
 }
 
-/// One connection, as ours has one writer: the claimer waits for a notification in the process.
 async fn measure_raw(kind: Kind) -> Vec<f64> {
-    let raw = Arc::new(tokio::sync::Mutex::new(Raw::new(kind).await));
-    let (wake, claimed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let worker = tokio::spawn({
-        let (raw, wake, claimed) = (Arc::clone(&raw), Arc::clone(&wake), Arc::clone(&claimed));
-        async move {
-            loop {
-                wake.notified().await;
-                let ids = raw.lock().await.claim(1).await;
-                claimed.notify_one();
-                raw.lock().await.complete(&ids).await;
+    let mut raw = raw::open(kind).await;
+    let (claimed, mut claims) = mpsc::unbounded_channel();
+    let mut side = raw.worker().await;
+    let worker = tokio::spawn(async move {
+        loop {
+            side.woken().await;
+            if side.claim(1).await == 0 {
+                continue;
             }
+            // A bench that ended no longer listens.
+            let _ = claimed.send(());
+            side.complete().await;
         }
     });
     let mut waits_ms = Vec::new();
     for _ in 0..DOCUMENTS {
-        let row = rows(1);
         tokio::time::sleep(GAP).await;
         let began = Instant::now();
-        raw.lock().await.enqueue(&row).await;
-        wake.notify_one();
-        claimed.notified().await;
+        raw.announce().await;
+        claims.recv().await.expect("the worker works");
         waits_ms.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     worker.abort();
+    let _ = worker.await;
+    raw.end().await;
     waits_ms
 }

@@ -28,13 +28,16 @@ use clap::{Parser, ValueEnum};
 use report::Report;
 use stores::Kind;
 
+const AFTER_HELP: &str = "PostgreSQL and Redis are started for the run, from the installed binaries, with durable \
+settings; benches/README.md says what is measured, and what raw is.";
+
 #[derive(Parser)]
-#[command(about)]
+#[command(about, after_help = AFTER_HELP)]
 struct Arguments {
     /// What to measure
     bench: Bench,
-    /// On which stores
-    #[arg(long, value_delimiter = ',', default_values = ["sqlite-full", "sqlite-normal"])]
+    /// On which stores, separated by commas
+    #[arg(long, value_delimiter = ',', default_values = ["sqlite", "sqlite-normal", "postgres", "redis", "redis-no-aof"])]
     store: Vec<Kind>,
     /// How often each figure is taken; the median is shown
     #[arg(long, default_value_t = 5)]
@@ -42,7 +45,7 @@ struct Arguments {
     /// Documents in a run of `queue`
     #[arg(long, default_value_t = 20_000)]
     documents: usize,
-    /// Documents waiting in the deep run of `depth`
+    /// Documents waiting in the deep run of `depth`; 10000000 takes many minutes
     #[arg(long, default_value_t = 1_000_000)]
     depth: usize,
     /// Write the figures as JSON, too

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use kbqueue_core::{QueueName, StoreExt};
+use kbqueue_core::state::Outcome;
+use kbqueue_core::store::{Settled, Settlement};
+use kbqueue_core::{QueueName, State, StoreExt};
 
 use crate::Arguments;
 use crate::noop;
-use crate::raw::{Raw, rows, rusqlite};
+use crate::raw::{self, rusqlite};
 use crate::report::Report;
-use crate::stores::{Fresh, Kind, new_documents};
+use crate::stores::{Fresh, Kind, blob, new_documents, request};
 
 const SINGLES: usize = 500;
 const BATCH: usize = 500;
@@ -21,45 +23,29 @@ pub(crate) async fn run(kind: Kind, arguments: &Arguments, report: &mut Report) 
     let mut barest = Figures::default();
     for _ in 0..arguments.repeats {
         measure_ours(kind, count, &mut ours).await;
+        measure_alone(kind, count, &mut ours).await;
         measure_raw(kind, count, &mut raw).await;
-        barest
-            .bulk
-            .push(per_second(count, rusqlite::enqueue(kind, count, BULK)));
-        barest
-            .drain
-            .push(per_second(count, rusqlite::drain(kind, count, BATCH)));
+        if kind.is_sqlite() {
+            let bulk = rusqlite::enqueue(kind, count, BULK);
+            barest.bulk.push(per_second(count, bulk));
+            let drain = rusqlite::drain(kind, count, BATCH);
+            barest.drain.push(per_second(count, drain));
+        }
     }
     let name = kind.name();
-    let sqlx = "raw sqlx";
-    report.add(name, "enqueue one", "/s", &ours.single, (sqlx, &raw.single));
-    report.add(
-        name,
-        "enqueue, 1000 a call",
-        "/s",
-        &ours.bulk,
-        (sqlx, &raw.bulk),
-    );
-    report.add(
-        name,
-        "enqueue, 1000 a call",
-        "/s",
-        &ours.bulk,
-        ("barest rusqlite", &barest.bulk),
-    );
-    report.add(
-        name,
-        "drain, 500 slots",
-        "/s",
-        &ours.drain,
-        (sqlx, &raw.drain),
-    );
-    report.add(
-        name,
-        "drain, 500 slots",
-        "/s",
-        &ours.drain,
-        ("barest rusqlite", &barest.drain),
-    );
+    let mut add = |measure, ours: &[f64], beside: (&'static str, &[f64])| {
+        report.add(name, measure, "/s", ours, beside);
+    };
+    let (bulk, drain) = ("enqueue, 1000 a call", "drain, 500 slots");
+    add("enqueue one", &ours.single, ("raw", &raw.single));
+    add(bulk, &ours.bulk, ("raw", &raw.bulk));
+    add(drain, &ours.drain, ("raw", &raw.drain));
+    let alone = "claim and settle 500 a call, no processor";
+    add(alone, &ours.alone, ("raw", &raw.drain));
+    if kind.is_sqlite() {
+        add(bulk, &ours.bulk, ("barest rusqlite", &barest.bulk));
+        add(drain, &ours.drain, ("barest rusqlite", &barest.drain));
+    }
 }
 
 #[derive(Default)]
@@ -67,6 +53,8 @@ struct Figures {
     single: Vec<f64>,
     bulk: Vec<f64>,
     drain: Vec<f64>,
+    /// The drain by the store alone: what the processor adds is the difference.
+    alone: Vec<f64>,
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -117,20 +105,48 @@ async fn measure_ours(kind: Kind, count: usize, figures: &mut Figures) {
     }
     figures.drain.push(per_second(all, began.elapsed()));
     processor.stop().await;
+    fresh.end().await;
+}
+
+async fn measure_alone(kind: Kind, count: usize, figures: &mut Figures) {
+    let fresh = Fresh::new(kind).await;
+    fresh.fill(count, &blob()).await;
+    let began = Instant::now();
+    loop {
+        let claims = fresh.store.claim(request(BATCH)).await.expect("it answers");
+        if claims.documents.is_empty() {
+            break;
+        }
+        let settlements = claims.documents.iter().map(|document| {
+            let lease = document.lifecycle.lease.as_ref();
+            Settlement {
+                document: document.id,
+                lease_id: lease.expect("it was claimed").id,
+                outcome: Outcome::Complete,
+            }
+        });
+        let settled = fresh.store.settle(settlements.collect()).await;
+        let settled = settled.expect("it answers");
+        assert!(
+            settled
+                .iter()
+                .all(|one| *one == Settled::In(State::Completed))
+        );
+    }
+    figures.alone.push(per_second(count, began.elapsed()));
+    fresh.end().await;
 }
 
 async fn measure_raw(kind: Kind, count: usize, figures: &mut Figures) {
-    let mut raw = Raw::new(kind).await;
-    let batches: Vec<_> = (0..SINGLES).map(|_| rows(1)).collect();
+    let mut raw = raw::open(kind).await;
     let began = Instant::now();
-    for batch in &batches {
-        raw.enqueue(batch).await;
+    for _ in 0..SINGLES {
+        raw.enqueue(1).await;
     }
     figures.single.push(per_second(SINGLES, began.elapsed()));
-    let batches: Vec<_> = (0..count / BULK).map(|_| rows(BULK)).collect();
     let began = Instant::now();
-    for batch in &batches {
-        raw.enqueue(batch).await;
+    for _ in 0..count / BULK {
+        raw.enqueue(BULK).await;
     }
     figures
         .bulk
@@ -139,11 +155,12 @@ async fn measure_raw(kind: Kind, count: usize, figures: &mut Figures) {
     let mut drained = 0;
     loop {
         let claimed = raw.claim(BATCH).await;
-        if claimed.is_empty() {
+        if claimed == 0 {
             break;
         }
-        drained += claimed.len();
-        raw.complete(&claimed).await;
+        drained += claimed;
+        raw.complete().await;
     }
     figures.drain.push(per_second(drained, began.elapsed()));
+    raw.end().await;
 }

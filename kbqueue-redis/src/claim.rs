@@ -433,18 +433,14 @@ impl Asked<'_> {
                 member.show_in(document);
             }
         }
-        let mut commit = batch.commit();
-        for (place, document) in &documents {
-            commit.turn(document.tenant.as_deref(), turn + *place as u64 + 1);
-        }
-        // A queue that was paused after the look gives nothing any more.
-        commit.expect_not_paused();
-        if !commit.run(self.store).await? {
-            return Ok(None);
-        }
-        let ids = documents.iter().map(|(_, document)| document.id);
-        self.store.places().remember(ids, queue);
-        Ok(Some(documents))
+        let written = batch.write_with(self.store, |commit| {
+            for (place, document) in &documents {
+                commit.turn(document.tenant.as_deref(), turn + *place as u64 + 1);
+            }
+            // A queue that was paused after the look gives nothing any more.
+            commit.expect_not_paused();
+        });
+        Ok(written.await?.then_some(documents))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What stands in Redis to core's types, and back.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -125,7 +126,7 @@ struct StoredLease {
     expires_at: i64,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -249,42 +250,46 @@ pub(crate) fn history(id: DocumentId, bytes: Option<&[u8]>) -> Result<History> {
         .map_err(|error| malformed(format!("the history of document {id}"), error))
 }
 
+fn is_null(value: &Value) -> bool {
+    value.is_null()
+}
+
 /// What stays as it was enqueued, `chunking` apart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fixed {
-    filename: String,
-    media_type: String,
-    sha256: String,
+pub(crate) struct Fixed<'a> {
+    filename: Cow<'a, str>,
+    media_type: Cow<'a, str>,
+    sha256: Cow<'a, str>,
     size_bytes: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) chunking: Option<ChunkOptions>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    metadata: Value,
+    #[serde(default, skip_serializing_if = "is_null")]
+    metadata: Cow<'a, Value>,
     created_at: i64,
 }
 
-impl Fixed {
-    pub(crate) fn of(new: &NewDocument, now: Timestamp) -> Self {
+impl<'a> Fixed<'a> {
+    pub(crate) fn of(new: &'a NewDocument, now: Timestamp) -> Self {
         Self {
-            filename: new.filename.clone(),
-            media_type: new.media_type.clone(),
-            sha256: new.blob.sha256.clone(),
+            filename: Cow::Borrowed(&new.filename),
+            media_type: Cow::Borrowed(&new.media_type),
+            sha256: Cow::Borrowed(&new.blob.sha256),
             size_bytes: new.blob.size_bytes,
             chunking: new.chunking,
-            metadata: new.metadata.clone(),
+            metadata: Cow::Borrowed(&new.metadata),
             created_at: now.as_microsecond(),
         }
     }
 
-    pub(crate) fn of_document(document: &Document) -> Self {
+    pub(crate) fn of_document(document: &'a Document) -> Self {
         Self {
-            filename: document.filename.clone(),
-            media_type: document.media_type.clone(),
-            sha256: document.blob.sha256.clone(),
+            filename: Cow::Borrowed(&document.filename),
+            media_type: Cow::Borrowed(&document.media_type),
+            sha256: Cow::Borrowed(&document.blob.sha256),
             size_bytes: document.blob.size_bytes,
             chunking: document.chunking,
-            metadata: document.metadata.clone(),
+            metadata: Cow::Borrowed(&document.metadata),
             created_at: document.created_at.as_microsecond(),
         }
     }
@@ -318,7 +323,7 @@ impl Row {
             .fixed
             .as_deref()
             .ok_or_else(|| unreadable("its fixed part is missing".into()))?;
-        let fixed: Fixed =
+        let fixed: Fixed<'_> =
             serde_json::from_slice(fixed).map_err(|error| unreadable(error.into()))?;
         let history = history(self.id, self.history.as_deref())?;
         let document = Document {
@@ -326,14 +331,14 @@ impl Row {
             queue: queue.clone(),
             tenant: held.tenant.clone(),
             priority: held.priority,
-            filename: fixed.filename,
-            media_type: fixed.media_type,
+            filename: fixed.filename.into_owned(),
+            media_type: fixed.media_type.into_owned(),
             blob: BlobRef {
-                sha256: fixed.sha256,
+                sha256: fixed.sha256.into_owned(),
                 size_bytes: fixed.size_bytes,
             },
             chunking: fixed.chunking,
-            metadata: fixed.metadata,
+            metadata: fixed.metadata.into_owned(),
             properties: history.properties,
             failed_pages: history.failed_pages,
             created_at: time(fixed.created_at).map_err(unreadable)?,

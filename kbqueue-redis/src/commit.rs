@@ -1,5 +1,6 @@
 //! The parameters of `commit.lua`: what has to be as it was read, and what is then written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -45,7 +46,7 @@ pub(crate) struct Commit<'a> {
     token: Token,
     /// By hash: fields, and what their values have to begin with.
     expected: BTreeMap<&'static str, Vec<(String, String)>>,
-    writes: BTreeMap<(Command, String), Vec<Vec<u8>>>,
+    writes: BTreeMap<(Command, Cow<'static, str>), Vec<Vec<u8>>>,
     counts: [i64; State::ALL.len()],
     /// Lines whose ready documents change, by audience.
     lines: BTreeMap<(String, String), Option<u64>>,
@@ -66,6 +67,11 @@ impl<'a> Commit<'a> {
         }
     }
 
+    /// What every document of it has from then on.
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
     /// Writes only if the value of `field` begins with `value`, or is not there where that is empty.
     pub(crate) fn expect(&mut self, hash: &'static str, field: String, value: String) {
         self.expected.entry(hash).or_default().push((field, value));
@@ -75,7 +81,7 @@ impl<'a> Commit<'a> {
     pub(crate) fn write(
         &mut self,
         command: Command,
-        key: impl Into<String>,
+        key: impl Into<Cow<'static, str>>,
         arguments: impl IntoIterator<Item = Vec<u8>>,
     ) {
         let all = self.writes.entry((command, key.into())).or_default();
@@ -94,7 +100,7 @@ impl<'a> Commit<'a> {
     }
 
     /// Enters a new document.
-    pub(crate) fn insert(&mut self, held: &Held, fixed: &codec::Fixed) {
+    pub(crate) fn insert(&mut self, held: &Held, fixed: &codec::Fixed<'_>) {
         let id = schema::id(held.id);
         self.expect("lives", id.clone(), String::new());
         let life = codec::encode_life(&self.token, held, &held.life);
@@ -140,7 +146,13 @@ impl<'a> Commit<'a> {
                     // Found by their leases.
                     continue;
                 }
-                let key = format!("state:{state}");
+                let key = match state {
+                    State::Queued => "state:queued",
+                    State::Processing => "state:processing",
+                    State::Completed => "state:completed",
+                    State::Failed => "state:failed",
+                    State::Cancelled => "state:cancelled",
+                };
                 match command {
                     Command::Zadd => self.write(command, key, [b"0".into(), id.clone().into()]),
                     _ => self.write(command, key, [id.clone().into()]),

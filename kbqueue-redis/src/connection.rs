@@ -13,6 +13,7 @@ use redis::{Client, Cmd, FromRedisValue, InfoDict, Pipeline, RedisResult, Value}
 
 use crate::error::{failed, unavailable};
 use crate::options::RedisOptions;
+use crate::schema::MOST_ARGUMENTS;
 
 /// A connection that all calls share, and that comes back by itself. Cloning is cheap.
 #[derive(Clone)]
@@ -120,6 +121,29 @@ impl Connection {
             }
         }
         .map_err(failed)
+    }
+
+    /// Sends `along`, and sets these keys unless one of them is there; `false` where one is, and then others
+    /// may be set.
+    pub(crate) async fn set_new(&self, entries: &[(String, &str)], along: Cmd) -> Result<bool> {
+        let mut commands = vec![along];
+        match self {
+            Self::Server(_) => commands.extend(entries.chunks(MOST_ARGUMENTS).map(|some| {
+                let mut set = redis::cmd("MSETNX");
+                for (key, value) in some {
+                    set.arg(key).arg(*value);
+                }
+                set
+            })),
+            Self::Cluster(_) => commands.extend(entries.iter().map(|(key, value)| {
+                let mut set = redis::cmd("SET");
+                set.arg(key).arg(*value).arg("NX");
+                set
+            })),
+        }
+        let answers: Vec<Value> = self.call_all(&commands).await?;
+        let mut set = answers.iter().skip(1);
+        Ok(set.all(|answer| !matches!(answer, Value::Nil | Value::Int(0))))
     }
 
     /// What each server says of itself, replicas apart.

@@ -1,6 +1,6 @@
 //! Documents come in: a look, their entries in the directory, then one commit for each queue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::future::{try_join, try_join_all};
 use jiff::Timestamp;
@@ -26,11 +26,19 @@ pub(crate) async fn enqueue(
 ) -> Result<Vec<Enqueued>> {
     let keys: Vec<Option<String>> = documents.iter().map(NewDocument::dedupe_key).collect();
     let mut made: Vec<bool> = vec![false; documents.len()];
-    for _ in 0..TRIES {
+    for round in 0..TRIES {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
-        let mut known = Known::look(store, documents, &keys).await?;
+        // Documents with keys may turn out not to be made, so they are looked for before they are entered.
+        let unseen = match round == 0 && keys.iter().all(Option::is_none) {
+            true => Known::enter_unseen(store, documents).await?,
+            false => None,
+        };
+        let mut known = match unseen {
+            Some(known) => known,
+            None => Known::look(store, documents, &keys).await?,
+        };
         let mut answers = Vec::with_capacity(documents.len());
         let mut new: BTreeMap<&QueueName, Vec<usize>> = BTreeMap::new();
         for (index, (document, key)) in documents.iter().zip(&keys).enumerate() {
@@ -47,7 +55,7 @@ pub(crate) async fn enqueue(
         if new.is_empty() {
             return Ok(answers);
         }
-        if !known.enter(store, documents, &new).await? {
+        if !known.entered && !known.enter(store, documents, &new).await? {
             continue;
         }
         let mut done = true;
@@ -91,10 +99,26 @@ struct Known {
     by_key: HashMap<(QueueName, String), (DocumentId, State)>,
     /// In which queue the directory says that a document is.
     directory: HashMap<DocumentId, QueueName>,
+    /// Whether all of them are in the directory.
+    entered: bool,
     now: HashMap<QueueName, Timestamp>,
 }
 
 impl Known {
+    /// Takes it that nobody knows any of them, and enters them into the directory; `None` where that is not so
+    /// by what the directory says. The commit compares.
+    async fn enter_unseen(store: &RedisStore, documents: &[NewDocument]) -> Result<Option<Self>> {
+        let queues: BTreeSet<&QueueName> = documents.iter().map(|d| &d.queue).collect();
+        let clocks = queues.iter().map(|queue| store.clock_of(queue));
+        let entered = enter_all(store, documents, &queues);
+        let (clocks, entered) = try_join(try_join_all(clocks), entered).await?;
+        Ok(entered.then(|| Self {
+            entered,
+            now: queues.into_iter().cloned().zip(clocks).collect(),
+            ..Self::default()
+        }))
+    }
+
     async fn look(
         store: &RedisStore,
         documents: &[NewDocument],
@@ -209,6 +233,28 @@ impl Known {
     }
 }
 
+/// Enters documents into the directory where none of them is in it; `false` where some are.
+async fn enter_all(
+    store: &RedisStore,
+    documents: &[NewDocument],
+    queues: &BTreeSet<&QueueName>,
+) -> Result<bool> {
+    let mut list = redis::cmd("SADD");
+    list.arg(store.keys().queues());
+    for queue in queues {
+        list.arg(queue.as_str());
+    }
+    let mut first: BTreeMap<DocumentId, &QueueName> = BTreeMap::new();
+    for document in documents {
+        first.entry(document.id).or_insert(&document.queue);
+    }
+    let entries = first
+        .into_iter()
+        .map(|(id, queue)| (store.keys().directory(id), queue.as_str()))
+        .collect::<Vec<_>>();
+    store.connection().set_new(&entries, list).await
+}
+
 /// What one queue knows.
 struct Part {
     now: Timestamp,
@@ -224,11 +270,10 @@ async fn look_in(
     type Lives = Vec<Option<Vec<u8>>>;
     let mut arguments = vec![store.now(), asked.len().to_string()];
     arguments.extend(asked.iter().map(|(id, _)| schema::id(*id)));
-    arguments.extend(
-        asked
-            .iter()
-            .map(|(_, key)| key.unwrap_or_default().to_owned()),
-    );
+    let keys = asked.iter().map(|(_, key)| *key);
+    if keys.clone().any(|key| key.is_some()) {
+        arguments.extend(keys.map(|key| key.unwrap_or_default().to_owned()));
+    }
     let (now, lives, holders, theirs): (String, Lives, Vec<Option<String>>, Lives) =
         script::ENQUEUE
             .run(store.connection(), &store.keys().base(queue), &arguments)
@@ -238,11 +283,12 @@ async fn look_in(
         by_id: Vec::new(),
         by_key: Vec::new(),
     };
-    let answers = lives.into_iter().zip(holders.into_iter().zip(theirs));
-    for ((id, key), (life, (holder, theirs))) in asked.into_iter().zip(answers) {
+    for ((id, _), life) in asked.iter().zip(lives) {
         if let Some(life) = life {
-            part.by_id.push((id, codec::held(id, &life)?.life.state));
+            part.by_id.push((*id, codec::held(*id, &life)?.life.state));
         }
+    }
+    for ((_, key), (holder, theirs)) in asked.into_iter().zip(holders.into_iter().zip(theirs)) {
         if let (Some(key), Some(holder), Some(theirs)) = (key, holder, theirs) {
             let holder = codec::id(&holder)?;
             let state = codec::held(holder, &theirs)?.life.state;

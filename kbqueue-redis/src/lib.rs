@@ -17,8 +17,8 @@
 //! ```
 //!
 //! # What it gives
-//! - **One step for each change.** What a change depends on is read, the specification judges it in Rust,
-//!   and one script compares what was read before it writes anything. Documents carry a random token that
+//! - **One step for each change.** What a change depends on is read, or was left like that by this process,
+//!   the specification judges it in Rust, and one script compares it before it writes anything. Documents carry a random token that
 //!   each write replaces, so a worker whose lease was lost changes nothing, not even in the same
 //!   microsecond.
 //! - **Many machines, one clock.** Leases and delays go by the clock of the server, however skewed those of

@@ -8,27 +8,46 @@ use futures::future::try_join_all;
 use kbqueue_core::store::Result;
 use kbqueue_core::{DocumentId, QueueName};
 
-use crate::batch::load;
+use crate::batch::{Known, load};
 use crate::error::{failed, malformed};
 use crate::store::RedisStore;
 
-/// How many documents are remembered. More are not under lease at a time, or else the directory is asked.
-const REMEMBERED: usize = 100_000;
+/// How many documents are remembered. More are not under lease at a time, or else the server is asked.
+const REMEMBERED: usize = 20_000;
 
-/// Where documents are that this process claimed: its own writes need not ask.
+/// Where documents are that this process claimed, and how it left them: its own writes need not ask.
 ///
 /// A document never moves. One that was purged, and enqueued elsewhere under the same id, has another lease,
-/// so what is remembered here never makes a stale lease good.
+/// so what is remembered here never makes a stale lease good. How it was left counts only as far as a
+/// commit finds the same token there.
 #[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<HashMap<DocumentId, QueueName>>);
+pub(crate) struct Places(Mutex<HashMap<DocumentId, Place>>);
+
+#[derive(Debug)]
+struct Place {
+    queue: QueueName,
+    left: Option<Known>,
+}
 
 impl Places {
-    pub(crate) fn remember(&self, ids: impl Iterator<Item = DocumentId>, queue: &QueueName) {
+    pub(crate) fn remember(&self, documents: Vec<Known>, queue: &QueueName) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= REMEMBERED {
             places.clear();
         }
-        places.extend(ids.map(|id| (id, queue.clone())));
+        for known in documents {
+            let id = known.0.id;
+            let (queue, left) = (queue.clone(), Some(known));
+            places.insert(id, Place { queue, left });
+        }
+    }
+
+    /// How all of these were left, and forgets it; `None` where it is not known of all.
+    pub(crate) fn recall(&self, ids: &[DocumentId]) -> Option<Vec<Known>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.iter()
+            .map(|id| places.get_mut(id)?.left.take())
+            .collect()
     }
 
     pub(crate) fn forget(&self, ids: impl Iterator<Item = DocumentId>) {
@@ -45,7 +64,7 @@ impl Places {
         let mut unknown = Vec::new();
         for id in ids {
             match places.get(id) {
-                Some(queue) => drop(known.insert(*id, queue.clone())),
+                Some(place) => drop(known.insert(*id, place.queue.clone())),
                 None => unknown.push(*id),
             }
         }

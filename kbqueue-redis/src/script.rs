@@ -27,6 +27,7 @@ script!(DOCUMENTS, "documents.lua");
 script!(ENQUEUE, "enqueue.lua");
 script!(FORGET, "forget.lua");
 script!(LOAD, "load.lua");
+script!(NOW, "now.lua");
 script!(OUTPUTS, "outputs.lua");
 script!(PURGE, "purge.lua");
 script!(REAP, "reap.lua");

@@ -21,7 +21,7 @@ use crate::options::RedisOptions;
 use crate::places::Places;
 use crate::schema::Keys;
 use crate::wake::Wake;
-use crate::{claim, enqueue, open, read, wake, write};
+use crate::{claim, codec, enqueue, open, read, script, wake, write};
 
 /// Documents in Redis. Cloning shares the connection.
 #[derive(Debug, Clone)]
@@ -122,6 +122,16 @@ impl RedisStore {
         let (seconds, us): (i64, i64) = self.connection().call(&time).await.map_err(failed)?;
         Timestamp::from_microsecond(seconds.saturating_mul(1_000_000).saturating_add(us))
             .map_err(|error| malformed("the server's clock", error))
+    }
+
+    /// The time of the server that holds `queue`, or the test clock's.
+    pub(crate) async fn clock_of(&self, queue: &QueueName) -> Result<Timestamp> {
+        if let Some(clock) = &self.options().clock {
+            return Ok(clock.now());
+        }
+        let base = self.keys().base(queue);
+        let now: String = script::NOW.run(self.connection(), &base, &[""; 0]).await?;
+        codec::now(&now)
     }
 
     /// All queues that anybody used.

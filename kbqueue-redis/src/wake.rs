@@ -13,6 +13,7 @@ use redis::aio::PubSub;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::codec::is_default;
 use crate::error::{failed, unavailable};
 use crate::store::{Inner, RedisStore};
 
@@ -45,21 +46,28 @@ impl Default for Wake {
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
     from: Uuid,
+    /// Where `documents` are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<QueueName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     documents: Vec<Change>,
+    /// A queue that changed itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     queue: Option<QueueName>,
 }
 
-/// A [`DocumentChange`].
+/// A [`DocumentChange`] without its queue. What has its default is left out: a message may tell of a
+/// thousand documents.
 #[derive(Debug, Serialize, Deserialize)]
 struct Change {
     id: DocumentId,
-    queue: QueueName,
     state: State,
     version: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     progress: Progress,
+    #[serde(default, skip_serializing_if = "is_default")]
     cancel_requested: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     deleted: bool,
 }
 
@@ -71,14 +79,13 @@ impl Wake {
         }
     }
 
-    /// What to publish of changes; empty where there are none.
+    /// What to publish of changes, all in one queue; empty where there are none.
     pub(crate) fn message(&self, changes: &[DocumentChange], queue: Option<&QueueName>) -> Vec<u8> {
         if changes.is_empty() && queue.is_none() {
             return Vec::new();
         }
         let documents = changes.iter().map(|change| Change {
             id: change.id,
-            queue: change.queue.clone(),
             state: change.state,
             version: change.version,
             progress: change.progress,
@@ -87,6 +94,7 @@ impl Wake {
         });
         crate::codec::json(&Message {
             from: self.own,
+            of: changes.first().map(|change| change.queue.clone()),
             documents: documents.collect(),
             queue: queue.cloned(),
         })
@@ -105,9 +113,11 @@ impl Wake {
         if message.from == self.own {
             return;
         }
-        let documents = message.documents.into_iter().map(|change| DocumentChange {
+        let of = message.of.into_iter().cycle();
+        let documents = message.documents.into_iter().zip(of);
+        let documents = documents.map(|(change, queue)| DocumentChange {
             id: change.id,
-            queue: change.queue,
+            queue,
             state: change.state,
             version: change.version,
             progress: change.progress,

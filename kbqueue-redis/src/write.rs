@@ -242,7 +242,7 @@ pub(crate) async fn control(
             let written = vec![schema::id(id).into(), fixed];
             batch.write(Command::Hset, "documents".to_owned(), written);
         }
-        if batch.commit().run(store).await? {
+        if batch.write_to(store).await? {
             return Ok(document);
         }
     }
@@ -399,7 +399,7 @@ impl Expired {
                 reaped.extend(batch.get(id).map(taken_back));
             }
         }
-        Ok(batch.commit().run(store).await?.then_some(reaped))
+        Ok(batch.write_to(store).await?.then_some(reaped))
     }
 }
 

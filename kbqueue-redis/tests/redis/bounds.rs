@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kbqueue_core::state::CrashLimits;
-use kbqueue_core::store::Control;
+use kbqueue_core::store::{Control, Settled};
 use kbqueue_core::{QueueName, State, Store};
 use kbqueue_tests::redis::RedisServer;
 
@@ -82,6 +82,29 @@ async fn many_at_once_are_handled_in_steps() {
     assert_eq!(store.purge(10).await.unwrap(), 0);
     let counts = store.stats(&QueueName::default()).await.unwrap().counts;
     assert_eq!(counts.total(), 0);
+}
+
+/// What this process claimed it does not read again: a checkpoint and a settlement compare, and write.
+#[tokio::test]
+async fn own_leases_are_not_read_again() {
+    let server = RedisServer::start(&[]);
+    let space = Space::on(&server.url());
+    let store = space.store().await;
+    let mut raw = space.raw().await;
+    add_many(&store, 3).await;
+    let held = claim(&store, 3).await;
+    reset(&mut raw).await;
+    store.checkpoint(checkpoint(&held[0])).await.unwrap();
+    let settled = store.settle(held.iter().map(completion).collect()).await;
+    assert!(
+        settled
+            .unwrap()
+            .iter()
+            .all(|one| *one == Settled::In(State::Completed))
+    );
+    let calls = calls(&mut raw).await;
+    // Two commits, each with one comparison.
+    assert_eq!((calls["evalsha"], calls["hmget"]), (2, 2), "{calls:?}");
 }
 
 /// REGRESSIONS 18: a claim, its end and a look at the counts cost the same with ten documents as with thousands.

@@ -7,9 +7,7 @@
 //! claim answers with what a worker needs of it. What it leaves out is what ours adds: fairness between
 //! tenants, dedupe, fingerprints, counts by state, lists, leases that run out, the history of attempts.
 //!
-//! [`rusqlite`] is barer still: seven columns, no ids of the caller's, no driver between.
-
-pub(crate) mod rusqlite;
+//! [`rusqlite`](super::rusqlite) is barer still: seven columns, no ids of the caller's, no driver between.
 
 use kbqueue_core::DocumentId;
 use serde::Serialize;
@@ -104,8 +102,8 @@ impl Raw {
     pub(crate) async fn new(kind: Kind) -> Self {
         let directory = tempfile::tempdir().expect("there is room");
         let synchronous = match kind {
-            Kind::SqliteFull => SqliteSynchronous::Full,
             Kind::SqliteNormal => SqliteSynchronous::Normal,
+            _ => SqliteSynchronous::Full,
         };
         let mut connection = SqliteConnectOptions::new()
             .filename(directory.path().join("raw.db"))
