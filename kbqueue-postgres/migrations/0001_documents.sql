@@ -3,41 +3,69 @@
 -- Text columns that can hold what a PDF or a caller says are escaped: PostgreSQL stores no U+0000, so it
 -- is kept as U+0001 U+0001, and U+0001 itself as U+0001 U+0002. Columns that hold JSON need no escape.
 
--- One row for each queue: its settings, and how many visible documents are in each state, apart from
--- what `deltas` holds.
+-- The settings of each queue that has any.
 create table kbqueue.queues (
-    name       text collate "C" primary key,
-    paused     boolean not null default false,
-    queued     bigint not null default 0,
-    processing bigint not null default 0,
-    completed  bigint not null default 0,
-    failed     bigint not null default 0,
-    cancelled  bigint not null default 0
+    name   text collate "C" primary key,
+    paused boolean not null default false
 );
 
--- What changed the counts since the last fold. Inserted only, so that no transaction waits for another
--- one's counts; maintenance moves the sums into `queues`.
-create table kbqueue.deltas (
-    entry      bigint generated always as identity primary key,
+-- Which cluster the numbers of transactions are of that are kept below. Restored elsewhere, they mean
+-- nothing, and everything is counted once.
+create table kbqueue.cluster (
+    system_identifier bigint not null
+);
+insert into kbqueue.cluster select system_identifier from pg_control_system();
+
+-- How many visible documents a queue has in each state: the newest row says how many there were in the
+-- transactions that `seen` sees, `deltas` what changed in the others. Nothing is ever updated: no transaction
+-- waits for another one's counts, however long it is open, and who reads the newest row walks over no old ones.
+create table kbqueue.totals (
     queue      text collate "C" not null,
+    entry      bigint not null generated always as identity,
+    seen       pg_snapshot not null,
+    queued     bigint not null,
+    processing bigint not null,
+    completed  bigint not null,
+    failed     bigint not null,
+    cancelled  bigint not null,
+    primary key (queue, entry)
+);
+create table kbqueue.deltas (
+    queue      text collate "C" not null,
+    made_by    xid8 not null default pg_current_xact_id(),
     queued     bigint not null default 0,
     processing bigint not null default 0,
     completed  bigint not null default 0,
     failed     bigint not null default 0,
     cancelled  bigint not null default 0
 );
+create index deltas_made on kbqueue.deltas (queue, made_by);
 
 -- The turn of each (queue, tenant) that a claim ever served: the number of the document that it was
--- last dealt. Claims go round robin over lines, the lowest turn first.
-create table kbqueue.lines (
+-- last dealt. Claims go round robin over lines, the lowest turn first. Inserted and deleted only, and read
+-- newest first: nobody waits for a line's row, nor walks over its old versions while somebody's long
+-- transaction keeps them from being cleaned away.
+create table kbqueue.turns (
     queue text collate "C" not null,
     line  text collate "C" not null,
-    turn  bigint not null,
-    primary key (queue, line)
-) with (fillfactor = 50);
+    turn  bigint not null
+);
+create index turns_newest on kbqueue.turns (queue, line, turn desc);
 
 -- Numbers claims, so that turns grow from claim to claim without a row that all of them lock.
-create sequence kbqueue.turns;
+create sequence kbqueue.claims;
+
+-- The front of what each transaction made claimable in a line: processes remember up to where they emptied
+-- a line, and learn here of what came in before that place since, however late its transaction committed.
+create table kbqueue.arrivals (
+    queue        text collate "C" not null,
+    line         text collate "C" not null,
+    made_by      xid8 not null default pg_current_xact_id(),
+    priority     smallint not null,
+    available_at bigint not null,
+    id           uuid not null
+);
+create index arrivals_made on kbqueue.arrivals (queue, made_by);
 
 -- The part of a document that changes while it lives. Narrow, because PostgreSQL writes a changed row
 -- anew; a checkpoint or renewal touches no indexed column, so it writes no index.
@@ -62,8 +90,9 @@ create table kbqueue.documents (
     lifecycle        text not null,               -- the rest of the lifecycle, as JSON: nothing in SQL asks for it
     attempts         text not null default ''     -- JSON objects with commas in between
 ) with (fillfactor = 80);
--- A claim reads the front of this, line by line, in order.
-create index documents_ready on kbqueue.documents (queue, line, priority desc, available_at, id)
+-- A claim reads the front of this, line by line, in order. (The priority is turned round so that whatever
+-- is behind a place is one comparison of rows.)
+create index documents_ready on kbqueue.documents (queue, line, (-priority::integer), available_at, id)
     where due = 1;
 -- What falls due later,
 create index documents_later on kbqueue.documents (queue, audience, available_at) where due = 0;

@@ -1,8 +1,7 @@
 -- When the next document falls due by itself, and the next one out of its reservation.
--- $1: array of queues. $2: the worker's audience. $3: array of ids that this claim has seen and left.
+-- $1: array of queues. $2: the worker's audience.
 -- Result: two instants, null where there is none: the first `available_at` of waiting documents that are
--- open to the worker, and of those, waiting or not, that are reserved for other fingerprints. And whether
--- there are claimable ones that this claim has not seen, because somebody held them at that moment.
+-- open to the worker, and of those, waiting or not, that are reserved for other fingerprints.
 -- Locking: none. Nothing of a paused queue falls due.
 with recursive served(name) as (
     select q.name from unnest($1::text[]) as q (name)
@@ -65,13 +64,4 @@ select
             ))
             from reserved as r where r.audience is not null and r.audience <> $2
         )
-    ) as reserved,
-    exists (
-        select 1 from served as q
-        cross join lateral (
-            select 1 from kbqueue.documents as d
-            where d.queue = q.name and d.due = 1 and (d.audience = '*' or d.audience = $2)
-              and d.id <> all($3)
-            limit 1
-        ) as d
-    ) as skipped
+    ) as reserved

@@ -1,6 +1,6 @@
 -- Makes claimable what fell due, and started documents that their own workers left alone for the grace.
 -- $1: array of queues. $2: the worker's audience. $3: the grace. $4: now, in tests.
--- Result: now.
+-- Result: none; the next `claim_front` finds them.
 -- Locking: rows that somebody else holds are skipped: that somebody promotes or changes them. Workers may
 -- have different graces, so this is a hint: the specification still judges each claim. Where nothing fell
 -- due, nothing is written.
@@ -81,5 +81,9 @@ promoted as (
         select id, true from free
     ) as f
     where d.id = f.id
+    returning d.queue, d.line, d.priority, d.available_at, d.id
 )
-select now from instant
+insert into kbqueue.arrivals (queue, line, priority, available_at, id)
+select distinct on (queue, line) queue, line, priority, available_at, id
+from promoted
+order by queue, line, priority desc, available_at, id

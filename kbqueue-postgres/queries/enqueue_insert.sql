@@ -1,7 +1,10 @@
 -- Takes documents in, in the first state of their lives, where nothing stands in their way.
 -- $1..$13: arrays of id, queue, line, tenant, priority, available_at (null: now), dedupe_key, filename,
 --     media_type, sha256, size_bytes, chunking, metadata. $14: now, in tests. No id and no key twice.
--- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted.
+-- $15: channel. $16: what to tell where all were taken in, $17 where only some were. $18: whether this statement is
+--     a transaction of its own.
+-- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted. Where nobody
+--     could do so any more, it is an error (22012), and nothing is inserted.
 -- Locking: none but what the unique indexes do. An id or a key that another transaction is about to
 -- insert is waited for; if it commits, ours is not inserted. Keys are taken in their order, so that two
 -- batches do not wait for each other.
@@ -41,19 +44,21 @@ made as (
     on conflict (id) do nothing
     returning id
 ),
+-- Written so that they become hashed subplans: joins of these would be nested loops, as the planner is set.
 taken as (
     insert into kbqueue.keys (queue, dedupe_key, document)
     select f.queue, f.dedupe_key, f.id
-    from fresh as f join made as m on m.id = f.id
-    where f.dedupe_key is not null
+    from fresh as f
+    where f.dedupe_key is not null and (f.id in (select id from made)) is true
     order by f.queue, f.dedupe_key
     on conflict do nothing
     returning document
 ),
 kept as materialized (
     select f.*
-    from fresh as f join made as m on m.id = f.id
-    where f.dedupe_key is null or f.id in (select document from taken)
+    from fresh as f
+    where (f.id in (select id from made)) is true
+      and (f.dedupe_key is null or f.id in (select document from taken))
 ),
 detailed as (
     insert into kbqueue.details (
@@ -66,6 +71,17 @@ detailed as (
 counted as (
     insert into kbqueue.deltas (queue, queued)
     select queue, count(*) from kept group by queue
+),
+arrived as (
+    insert into kbqueue.arrivals (queue, line, priority, available_at, id)
+    select distinct on (queue, line) queue, line, priority, due_at, id
+    from kept where due_at <= now
+    order by queue, line, priority desc, due_at, id
 )
-select m.id, k.id is not null as kept
-from made as m left join kept as k on k.id = m.id
+select
+    m.id, m.kept, 1 / (case when m.kept or not $18 then 1 else 0 end) as undone,
+    (
+        select pg_notify($15, case when count(*) = cardinality($1) then $16 else $17 end)::text
+        from kept having count(*) > 0
+    ) as told
+from (select m.id, (m.id in (select id from kept)) is true as kept from made as m offset 0) as m

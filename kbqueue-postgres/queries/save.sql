@@ -1,36 +1,77 @@
--- Writes lifecycles, each with the attempt that it ended.
+-- Writes lifecycles, each with the attempt that it ended, and all that follows from it: what came in at the
+-- front of lines, counts, the new turns of lines that were served, and the message to other processes.
 -- $1..$3: arrays of id, version and lease_id as they were. $4..$16: arrays of state, due, audience,
 --     available_at, lease_id, lease_expires_at, version, deleted_at, pages_generation, visible_pages,
 --     visible_chunks, lifecycle, attempt or null.
--- Result: as many rows changed as were given, or the caller rolls back.
--- Locking: the rows were locked when they were loaded. Version and lease are compared again here, so that
--- even a caller that broke this rule could not overwrite what another one wrote.
-update kbqueue.documents as d
-set state = n.state,
-    due = n.due,
-    audience = n.audience,
-    available_at = n.available_at,
-    lease_id = n.lease_id,
-    lease_expires_at = n.lease_expires_at,
-    version = n.version,
-    deleted_at = n.deleted_at,
-    pages_generation = n.pages_generation,
-    visible_pages = n.visible_pages,
-    visible_chunks = n.visible_chunks,
-    lifecycle = n.lifecycle,
-    attempts = case
-        when n.attempt is null then d.attempts
-        when d.attempts = '' then n.attempt
-        else d.attempts || ',' || n.attempt
-    end
-from unnest(
-    $1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::bigint[],
-    $8::uuid[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
-    $15::text[], $16::text[]
-) as n (
-    id, old_version, old_lease_id, state, due, audience, available_at, lease_id, lease_expires_at,
-    version, deleted_at, pages_generation, visible_pages, visible_chunks, lifecycle, attempt
+-- $17..$22: arrays of queue, queued, processing, completed, failed, cancelled, each a difference.
+-- $23..$26: arrays of queue, line, the place in this deal of the last document the line was dealt, and the
+--     line's turn before, or null. $27: channel. $28: what to tell, or null.
+-- Result: none; an error (22012) where a document was not as it was said to be, so that nothing is written.
+-- Locking: where the rows were locked when they were loaded, they are as they were. Where not, version and
+-- lease are compared here: they are the fence. Otherwise rows are inserted only. A claim's number comes from
+-- a sequence: it is greater than all before it, and nobody waits for it. Of two claims that serve a line at
+-- once, one leaves the line's old turn to the other, and to `purge`. The message is sent by the commit.
+with written as (
+    update kbqueue.documents as d
+    set state = n.state,
+        due = n.due,
+        audience = n.audience,
+        available_at = n.available_at,
+        lease_id = n.lease_id,
+        lease_expires_at = n.lease_expires_at,
+        version = n.version,
+        deleted_at = n.deleted_at,
+        pages_generation = n.pages_generation,
+        visible_pages = n.visible_pages,
+        visible_chunks = n.visible_chunks,
+        lifecycle = n.lifecycle,
+        attempts = case
+            when n.attempt is null then d.attempts
+            when d.attempts = '' then n.attempt
+            else d.attempts || ',' || n.attempt
+        end
+    from unnest(
+        $1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::bigint[],
+        $8::uuid[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+        $15::text[], $16::text[]
+    ) as n (
+        id, old_version, old_lease_id, state, due, audience, available_at, lease_id, lease_expires_at,
+        version, deleted_at, pages_generation, visible_pages, visible_chunks, lifecycle, attempt
+    )
+    where d.id = n.id
+      and d.version = n.old_version
+      and d.lease_id is not distinct from n.old_lease_id
+    returning d.id, d.queue, d.line, d.priority, d.available_at, d.due
+),
+arrived as (
+    insert into kbqueue.arrivals (queue, line, priority, available_at, id)
+    select distinct on (queue, line) queue, line, priority, available_at, id
+    from written where due = 1
+    order by queue, line, priority desc, available_at, id
+),
+counted as (
+    insert into kbqueue.deltas (queue, queued, processing, completed, failed, cancelled)
+    select * from unnest(
+        $17::text[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[]
+    )
+),
+turned as (
+    insert into kbqueue.turns (queue, line, turn)
+    select s.queue, s.line, (select nextval('kbqueue.claims')) * 65536 + least(s.place, 65535)
+    from unnest($23::text[], $24::text[], $25::bigint[]) as s (queue, line, place)
+),
+forgotten as (
+    delete from kbqueue.turns where ctid = any(array(
+        select x.ctid
+        from unnest($23::text[], $24::text[], $26::bigint[]) as s (queue, line, turn)
+        cross join lateral (
+            select t.ctid from kbqueue.turns as t
+            where t.queue = s.queue and t.line = s.line and t.turn = s.turn
+            for update skip locked
+        ) as x
+    ))
 )
-where d.id = n.id
-  and d.version = n.old_version
-  and d.lease_id is not distinct from n.old_lease_id
+select
+    1 / (case when count(*) = cardinality($1) then 1 else 0 end) as written,
+    case when $28::text is not null then pg_notify($27, $28)::text end as told
+from written

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::codec::{self, Held, Rest};
 use crate::session::{Session, now_of};
+use crate::sql::Statement;
 use crate::text;
-use crate::wake;
 
 /// One document of the batch.
 #[derive(Debug)]
@@ -106,33 +106,41 @@ impl Batch {
         })
     }
 
-    /// Writes what changed: documents, dedupe keys, what purge has to remove. Answers with what is left to
-    /// count and to tell.
-    pub(crate) async fn save(self, session: &mut Session<'_>) -> Result<Effects> {
+    /// Writes what changed: documents, dedupe keys, what purge has to remove, counts, and the message to other
+    /// processes. Answers with what to tell subscribers after the commit.
+    pub(crate) async fn save(self, session: &mut Session<'_>) -> Result<Vec<Notice>> {
+        self.save_with(session, Turns::default()).await
+    }
+
+    /// As [`save`](Self::save), with the turns of the lines that a claim served.
+    pub(crate) async fn save_with(
+        self,
+        session: &mut Session<'_>,
+        turns: Turns,
+    ) -> Result<Vec<Notice>> {
         let changed: Vec<&Member> = self.members.iter().filter(|m| m.changed).collect();
-        let mut effects = Effects::default();
         if changed.is_empty() {
-            return Ok(effects);
-        }
-        let query = Written::of(&changed, self.now).bind(session.query(|sql| &sql.save));
-        let rows = session.run(query).await?;
-        if rows != changed.len() as u64 {
-            return Err(StoreError::Unusable(format!(
-                "{rows} of {} documents were as they had been read in the same transaction",
-                changed.len()
-            )));
+            return Ok(Vec::new());
         }
         save_keys(session, &changed).await?;
         save_obsolete(session, &changed).await?;
-        for member in changed {
+        let mut counts = Counts::default();
+        let mut notices = Vec::with_capacity(changed.len());
+        for member in &changed {
             for (life, by) in [(&member.held.life, -1), (&member.life, 1)] {
                 if life.deleted_at.is_none() {
-                    effects.count(&member.held.queue, life.state, by);
+                    counts.count(&member.held.queue, life.state, by);
                 }
             }
-            effects.notices.extend(member.notice());
+            notices.extend(member.notice());
         }
-        Ok(effects)
+        let query = Written::of(&changed, self.now).bind(session.query(|sql| &sql.save));
+        let query = turns.bind(counts.bind(query));
+        let query = query
+            .bind(session.sender.channel())
+            .bind(session.sender.message(&notices));
+        session.one(query).await?;
+        Ok(notices)
     }
 }
 
@@ -232,53 +240,59 @@ pub(crate) fn change(id: DocumentId, queue: &QueueName, life: &Lifecycle) -> Doc
     }
 }
 
-/// What a transaction counts and tells at its end.
+/// Differences of counts.
 #[derive(Debug, Default)]
-pub(crate) struct Effects {
-    counts: BTreeMap<QueueName, [i64; State::ALL.len()]>,
-    /// What subscribers hear after the commit.
-    pub(crate) notices: Vec<Notice>,
-}
+struct Counts(BTreeMap<QueueName, [i64; State::ALL.len()]>);
 
-impl Effects {
-    /// Effects that are only told.
-    pub(crate) fn told(notices: Vec<Notice>) -> Self {
-        let counts = BTreeMap::new();
-        Self { counts, notices }
-    }
-
+impl Counts {
     /// Counts `by` documents more in a state.
     fn count(&mut self, queue: &QueueName, state: State, by: i64) {
         let place = State::ALL.iter().position(|s| *s == state);
         let place = place.expect("all states are in State::ALL");
-        match self.counts.get_mut(queue) {
+        match self.0.get_mut(queue) {
             Some(counts) => counts[place] += by,
             None => {
                 let mut counts = [0; State::ALL.len()];
                 counts[place] = by;
-                self.counts.insert(queue.clone(), counts);
+                self.0.insert(queue.clone(), counts);
             }
         }
     }
 
-    /// Writes counts and the message to other processes, both seen with the commit.
-    pub(crate) async fn save(&self, session: &mut Session<'_>, me: &wake::Sender) -> Result<()> {
-        let counts = self.counts.iter();
-        let counts: Vec<_> = counts
-            .filter(|(_, counts)| counts.iter().any(|by| *by != 0))
+    fn bind(mut self, query: Statement<'_>) -> Statement<'_> {
+        self.0.retain(|_, counts| counts.iter().any(|by| *by != 0));
+        let queues: Vec<String> = self
+            .0
+            .keys()
+            .map(|queue| queue.as_str().to_owned())
             .collect();
-        let message = me.message(&self.notices);
-        if counts.is_empty() && message.is_none() {
-            return Ok(());
-        }
-        let queues: Vec<&str> = counts.iter().map(|(queue, _)| queue.as_str()).collect();
-        let mut query = session.query(|sql| &sql.tell).bind(queues);
+        let mut query = query.bind(queues);
         for place in 0..State::ALL.len() {
-            let by: Vec<i64> = counts.iter().map(|(_, counts)| counts[place]).collect();
+            let by: Vec<i64> = self.0.values().map(|counts| counts[place]).collect();
             query = query.bind(by);
         }
-        let query = query.bind(me.channel()).bind(message);
-        session.run(query).await.map(drop)
+        query
+    }
+}
+
+/// The lines that a claim served, in the shape of `save.sql`'s parameters.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    pub(crate) queues: Vec<String>,
+    pub(crate) lines: Vec<String>,
+    /// The place in the deal of the last document that the line was dealt.
+    pub(crate) places: Vec<i64>,
+    /// The turn that the line had before.
+    pub(crate) before: Vec<Option<i64>>,
+}
+
+impl Turns {
+    fn bind(self, query: Statement<'_>) -> Statement<'_> {
+        query
+            .bind(self.queues)
+            .bind(self.lines)
+            .bind(self.places)
+            .bind(self.before)
     }
 }
 
@@ -292,11 +306,14 @@ pub(crate) fn int(number: u64) -> i64 {
 }
 
 /// Decodes rows and leaves out those that cannot be read, so that one does not stop the others.
-pub(crate) fn readable<T>(rows: &[PgRow], decode: fn(&PgRow) -> Result<T>) -> Vec<T> {
+pub(crate) fn readable<'r, T>(
+    rows: impl IntoIterator<Item = &'r PgRow>,
+    decode: fn(&PgRow) -> Result<T>,
+) -> Vec<T> {
     let report = |error: StoreError| {
         tracing::error!(error = chain(&error), "a row was left out");
     };
-    rows.iter()
+    rows.into_iter()
         .filter_map(|row| decode(row).map_err(report).ok())
         .collect()
 }
@@ -356,7 +373,7 @@ impl Written {
         written
     }
 
-    fn bind(self, query: crate::sql::Statement<'_>) -> crate::sql::Statement<'_> {
+    fn bind(self, query: Statement<'_>) -> Statement<'_> {
         query
             .bind(self.ids)
             .bind(self.old_versions)

@@ -1,61 +1,65 @@
 //! Documents are given to workers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kbqueue_core::error::BoxError;
 use kbqueue_core::state::{Event, due_at, transition};
 use kbqueue_core::store::{ClaimRequest, Claims, Result};
-use kbqueue_core::{Document, LeaseId, fair};
+use kbqueue_core::{Document, LeaseId, Notice, fair};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Effects, readable};
+use crate::batch::{Batch, Turns, readable};
 use crate::codec::{self, Held};
-use crate::error::failed;
-use crate::session::{Session, now_of};
+use crate::error::{failed, malformed};
+use crate::fronts::{Front, Key, Known, Name};
+use crate::session::Session;
 use crate::text;
 
 /// When to come back for documents that somebody else held for a moment. Most of these will have been
 /// claimed by then, but one whose change was refused is still there, and nobody tells of that.
 const HELD: Duration = Duration::from_millis(20);
 
-/// A line's name: its queue, and its tenant as `text::line` puts it.
-type Name = (String, String);
-
-/// Claims for `request`. Answers also with what to tell subscribers after the commit.
+/// Claims for `request`, with what is known of its queues. Answers with what is known of them once this is
+/// committed, too, and with what to tell subscribers then.
 ///
-/// The cost depends on the documents claimed, on the lines that have some, and on those that fell due
-/// since the last claim, not on how many wait.
+/// The cost depends on the documents claimed, on the lines that have some, and on what came in since the
+/// last claim, not on how many wait or were claimed before.
 pub(crate) async fn claim(
     session: &mut Session<'_>,
     request: &ClaimRequest,
-) -> Result<(Claims, Effects)> {
+    known: &Known,
+) -> Result<((Claims, Known), Vec<Notice>)> {
     let slots = request.lease_ids.len();
     if slots == 0 {
-        return Ok((Claims::default(), Effects::default()));
+        return Ok(((Claims::default(), Known::new()), Vec::new()));
     }
     let queues: BTreeSet<&str> = request.worker.queues.iter().map(|q| q.as_str()).collect();
-    let mut asked = Asked {
+    let asked = Asked {
         request,
         queues: queues.into_iter().map(str::to_owned).collect(),
         audience: text::audience(Some(&request.fingerprint)),
-        now: Timestamp::UNIX_EPOCH,
+        known,
+        since: Instant::now(),
     };
-    asked.promote(session).await?;
-    let front = asked.front(session, slots).await?;
-    let refused = front.iter().filter_map(|line| line.refused).min();
-    let left: Vec<Uuid> = front.iter().flat_map(|line| line.left.clone()).collect();
-
-    let mut turns: BTreeMap<Name, i64> = BTreeMap::new();
+    let (moment, mut lines) = asked.front(session, slots).await?;
+    let mut turns: BTreeMap<Name, (i64, Option<i64>)> = BTreeMap::new();
     let mut claimed = Vec::with_capacity(slots);
-    for (place, (name, held, document)) in (0..).zip(deal_out(front, slots)) {
-        turns.insert(name, place);
-        claimed.push((held, document));
+    for (place, line) in (0..).zip(deal(slots, &lines)) {
+        let line = &mut lines[line];
+        if let Some(document) = line.claimable.pop_front() {
+            turns.insert(line.name.clone(), (place, line.turn));
+            claimed.push(document);
+        }
     }
     let (members, mut documents): (Vec<Held>, Vec<Document>) = claimed.into_iter().unzip();
-    let mut batch = Batch::new(members, asked.now);
+    let taken: HashSet<Uuid> = documents.iter().map(|document| document.id.0).collect();
+    let mut batch = Batch::new(members, moment.now);
     for (document, lease_id) in documents.iter_mut().zip(&request.lease_ids) {
         let applied = batch.apply(document.id, &asked.event(*lease_id));
         debug_assert_eq!(applied, Some(Ok(true)), "it was tried before the deal");
@@ -63,10 +67,9 @@ pub(crate) async fn claim(
             member.show_in(document);
         }
     }
-    let effects = batch.save(session).await?;
-    save_turns(session, turns).await?;
+    let notices = batch.save_with(session, turns_of(turns)).await?;
     let next_due = if documents.len() < slots {
-        asked.next_due(session, refused, left).await?
+        asked.next_due(session, moment.now, &lines, &taken).await?
     } else {
         None
     };
@@ -75,28 +78,64 @@ pub(crate) async fn claim(
         next_due,
         held_back: false,
     };
-    Ok((claims, effects))
+    Ok(((claims, asked.learned(moment, &lines, &taken)), notices))
 }
 
-async fn save_turns(session: &mut Session<'_>, turns: BTreeMap<Name, i64>) -> Result<()> {
-    if turns.is_empty() {
-        return Ok(());
+fn turns_of(served: BTreeMap<Name, (i64, Option<i64>)>) -> Turns {
+    let mut turns = Turns::default();
+    for ((queue, line), (place, before)) in served {
+        turns.queues.push(queue);
+        turns.lines.push(line);
+        turns.places.push(place);
+        turns.before.push(before);
     }
-    let (names, places): (Vec<Name>, Vec<i64>) = turns.into_iter().unzip();
-    let (queues, lines): (Vec<String>, Vec<String>) = names.into_iter().unzip();
-    let query = session
-        .query(|sql| &sql.claim_turns)
-        .bind(queues)
-        .bind(lines)
-        .bind(places);
-    session.run(query).await.map(drop)
+    turns
 }
 
-/// A line that has ready documents, and those at its front that were read.
+/// What the server said when the front was read.
+struct Moment {
+    now: Timestamp,
+    server: String,
+    server_now: i64,
+    seen: String,
+    /// The queues that are not paused,
+    served: Vec<String>,
+    /// and those of them of which what was known was good.
+    known: Vec<String>,
+    /// Whether something fell due that is not claimable yet.
+    promotable: bool,
+    /// How many lines may have something.
+    lines: usize,
+}
+
+impl Moment {
+    fn of(row: &PgRow) -> std::result::Result<Self, BoxError> {
+        let lines: Option<i64> = row.try_get("lines")?;
+        Ok(Self {
+            now: Timestamp::from_microsecond(row.try_get("now")?)?,
+            server: row.try_get("server")?,
+            server_now: row.try_get("server_now")?,
+            seen: row.try_get("seen")?,
+            served: row.try_get("served")?,
+            known: row.try_get("known")?,
+            promotable: row.try_get("promotable")?,
+            lines: usize::try_from(lines.unwrap_or(0))?,
+        })
+    }
+}
+
+/// A line that may have ready documents, and those at its front that were read.
 struct Line {
     name: Name,
+    turn: Option<i64>,
+    /// Nothing is ready before this.
+    start: Key,
+    /// The first ready documents as they were at that moment, whoever held them, and for whom they are.
+    ahead: Vec<(Key, String)>,
+    /// Whether there may have been others behind these.
+    goes_on: bool,
     /// The first ones that can be claimed, in order.
-    claimable: Vec<(Held, Document)>,
+    claimable: VecDeque<(Held, Document)>,
     /// Whether there are no others.
     exhausted: bool,
     /// When the first of those met falls due that may not be claimed yet.
@@ -106,6 +145,37 @@ struct Line {
 }
 
 impl Line {
+    /// As `claim_front` found it.
+    fn of(row: &PgRow) -> std::result::Result<Self, BoxError> {
+        let share: i64 = row.try_get("share")?;
+        let priorities: Option<Vec<i32>> = row.try_get("priorities")?;
+        let availables: Option<Vec<i64>> = row.try_get("availables")?;
+        let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
+        let audiences: Option<Vec<String>> = row.try_get("audiences")?;
+        let keys = priorities.into_iter().flatten();
+        let keys = keys.zip(availables.into_iter().flatten());
+        let keys = keys.zip(ids.into_iter().flatten());
+        let ahead: Vec<(Key, String)> = keys
+            .zip(audiences.into_iter().flatten())
+            .map(|(((priority, at), id), audience)| ((priority, at, id), audience))
+            .collect();
+        Ok(Self {
+            name: (row.try_get("line_queue")?, row.try_get("line_name")?),
+            turn: row.try_get("turn")?,
+            start: (
+                row.try_get("front_priority")?,
+                row.try_get("front_available_at")?,
+                row.try_get("front_id")?,
+            ),
+            goes_on: i64::try_from(ahead.len())? > share,
+            exhausted: ahead.is_empty(),
+            ahead,
+            claimable: VecDeque::new(),
+            refused: None,
+            left: Vec::new(),
+        })
+    }
+
     /// How many can be claimed, as far as is known.
     fn claimable(&self) -> u64 {
         if self.exhausted {
@@ -114,6 +184,25 @@ impl Line {
             u64::MAX
         }
     }
+
+    /// The first key that may be ready without those taken; `None` where nothing is.
+    fn next_start(&self, taken: &HashSet<Uuid>) -> Option<Key> {
+        let next = self
+            .ahead
+            .iter()
+            .find(|((_, _, id), _)| !taken.contains(id));
+        let last = self.ahead.last().filter(|_| self.goes_on);
+        next.or(last).map(|(key, _)| *key)
+    }
+
+    /// Whether there was one for this audience that somebody else held.
+    fn skipped(&self, taken: &HashSet<Uuid>, audience: &str) -> bool {
+        self.ahead.iter().any(|((_, _, id), for_whom)| {
+            (for_whom == "*" || for_whom == audience)
+                && !taken.contains(id)
+                && !self.left.contains(id)
+        })
+    }
 }
 
 fn deal(slots: usize, lines: &[Line]) -> Vec<usize> {
@@ -121,28 +210,14 @@ fn deal(slots: usize, lines: &[Line]) -> Vec<usize> {
     fair::deal(slots, &claimable)
 }
 
-/// The documents of the deal, in its order.
-fn deal_out(lines: Vec<Line>, slots: usize) -> Vec<(Name, Held, Document)> {
-    let deal = deal(slots, &lines);
-    let mut fronts: Vec<_> = lines
-        .into_iter()
-        .map(|line| (line.name, line.claimable.into_iter()))
-        .collect();
-    deal.into_iter()
-        .filter_map(|line| {
-            let (name, front) = &mut fronts[line];
-            let (held, document) = front.next()?;
-            Some((name.clone(), held, document))
-        })
-        .collect()
-}
-
 /// One claim, with what its statements are asked.
 struct Asked<'a> {
     request: &'a ClaimRequest,
     queues: Vec<String>,
     audience: String,
-    now: Timestamp,
+    known: &'a Known,
+    /// When it began.
+    since: Instant,
 }
 
 impl Asked<'_> {
@@ -156,55 +231,112 @@ impl Asked<'_> {
         }
     }
 
-    /// Makes claimable what fell due, or out of its reservation, and notes the time.
-    async fn promote(&mut self, session: &mut Session<'_>) -> Result<()> {
-        let query = session
-            .query(|sql| &sql.claim_promote)
-            .bind(self.queues.clone())
-            .bind(self.audience.clone())
-            .bind(codec::whole_ms_in_us(self.request.grace).min(codec::LONGEST))
-            .bind(session.now);
-        let rows = session.all(query).await?;
-        self.now = now_of(&rows)?;
-        Ok(())
+    fn grace(&self) -> i64 {
+        codec::whole_ms_in_us(self.request.grace).min(codec::LONGEST)
     }
 
     /// The lines to deal to, each read as far as its share goes.
-    async fn front(&self, session: &mut Session<'_>, slots: usize) -> Result<Vec<Line>> {
+    async fn front(&self, session: &mut Session<'_>, slots: usize) -> Result<(Moment, Vec<Line>)> {
         let mut at_most = slots;
+        let mut promoted = false;
         loop {
-            let mut lines = self.lines(session, at_most).await?;
-            self.read_shares(session, &mut lines, slots).await?;
+            let (moment, mut lines) = self.read_front(session, slots, at_most).await?;
+            // Once is enough: what falls due from now on is the next claim's.
+            if moment.promotable && !promoted {
+                self.promote(session).await?;
+                promoted = true;
+                continue;
+            }
+            self.read_shares(session, &mut lines, slots, moment.now)
+                .await?;
             // A line is left out only behind at least as many with a document each as there are slots;
             // otherwise it could be its turn.
             let full = lines.iter().filter(|line| line.claimable() > 0).count();
-            if lines.len() < at_most || full >= slots {
-                return Ok(lines);
+            if moment.lines <= at_most || full >= slots {
+                return Ok((moment, lines));
             }
             at_most = at_most.saturating_mul(4);
         }
     }
 
-    /// At most `at_most` lines, in the order of their turns.
-    async fn lines(&self, session: &mut Session<'_>, at_most: usize) -> Result<Vec<Line>> {
+    /// Makes claimable what fell due, or out of its reservation.
+    async fn promote(&self, session: &mut Session<'_>) -> Result<()> {
         let query = session
-            .query(|sql| &sql.claim_lines)
+            .query(|sql| &sql.claim_promote)
             .bind(self.queues.clone())
-            .bind(i64::try_from(at_most).unwrap_or(i64::MAX));
+            .bind(self.audience.clone())
+            .bind(self.grace())
+            .bind(session.now);
+        session.run(query).await.map(drop)
+    }
+
+    /// The first lines in the order of their turns, at most so many and those with news, each with a share of
+    /// the slots.
+    async fn read_front(
+        &self,
+        session: &mut Session<'_>,
+        slots: usize,
+        at_most: usize,
+    ) -> Result<(Moment, Vec<Line>)> {
+        let fronts = || self.queues.iter().map(|queue| self.known.get(queue));
+        let lines = || {
+            let fronts = self
+                .queues
+                .iter()
+                .filter_map(|q| Some((q, self.known.get(q)?)));
+            fronts.flat_map(|(queue, front)| front.lines.iter().map(move |line| (queue, line)))
+        };
+        let query = session
+            .query(|sql| &sql.claim_front)
+            .bind(self.queues.clone())
+            .bind(
+                fronts()
+                    .map(|f| f.map(|f| f.seen.clone()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(fronts().map(|f| f.map(|f| f.at)).collect::<Vec<_>>())
+            .bind(
+                fronts()
+                    .map(|f| f.map(|f| f.server.clone()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(lines().map(|(queue, _)| queue.clone()).collect::<Vec<_>>())
+            .bind(
+                lines()
+                    .map(|(_, (line, _))| line.clone())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(lines().map(|(_, (_, key))| key.0).collect::<Vec<_>>())
+            .bind(lines().map(|(_, (_, key))| key.1).collect::<Vec<_>>())
+            .bind(lines().map(|(_, (_, key))| key.2).collect::<Vec<_>>())
+            .bind(self.audience.clone())
+            .bind(i64::try_from(slots).unwrap_or(i64::MAX))
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+            .bind(self.grace())
+            .bind(session.now);
         let rows = session.all(query).await?;
-        rows.iter()
-            .map(|row| {
-                let queue = row.try_get("queue").map_err(failed)?;
-                let line = row.try_get("line").map_err(failed)?;
-                Ok(Line {
-                    name: (queue, line),
-                    claimable: Vec::new(),
-                    exhausted: false,
-                    refused: None,
-                    left: Vec::new(),
-                })
-            })
-            .collect()
+        let odd = |error| malformed("the front of the queues", error);
+        let first = rows
+            .first()
+            .ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        let moment = Moment::of(first).map_err(odd)?;
+        let mut lines = Vec::new();
+        let mut read = Vec::new();
+        let mut shares = Vec::new();
+        for row in &rows {
+            let queue: Option<&str> = row.try_get("line_queue").map_err(failed)?;
+            let nth: Option<i64> = row.try_get("nth").map_err(failed)?;
+            if queue.is_some() && nth.is_none_or(|nth| nth == 1) {
+                shares.push((lines.len(), row.try_get("share").map_err(failed)?));
+                lines.push(Line::of(row).map_err(odd)?);
+            }
+            if nth.is_some() {
+                read.push(row);
+            }
+        }
+        shares.retain(|(_, share)| *share > 0);
+        self.sort_in(&mut lines, &shares, &read, moment.now)?;
+        Ok((moment, lines))
     }
 
     /// Reads the front of each line as far as its share of the deal goes. Where one turns out to hold
@@ -215,21 +347,23 @@ impl Asked<'_> {
         session: &mut Session<'_>,
         lines: &mut [Line],
         slots: usize,
+        now: Timestamp,
     ) -> Result<()> {
         loop {
             let mut shares = vec![0_usize; lines.len()];
             for line in deal(slots, lines) {
                 shares[line] += 1;
             }
-            let short: Vec<(usize, usize)> = (0..lines.len())
+            let short: Vec<(usize, i64)> = (0..lines.len())
                 .filter(|i| !lines[*i].exhausted && lines[*i].claimable.len() < shares[*i])
                 // What cannot be read, or not be claimed, stands in the way: look further behind it.
                 .map(|i| (i, shares[i] + lines[i].left.len() * 2))
+                .map(|(i, limit)| (i, i64::try_from(limit).unwrap_or(i64::MAX)))
                 .collect();
             if short.is_empty() {
                 return Ok(());
             }
-            self.read(session, lines, &short).await?;
+            self.read(session, lines, &short, now).await?;
         }
     }
 
@@ -238,23 +372,35 @@ impl Asked<'_> {
         &self,
         session: &mut Session<'_>,
         lines: &mut [Line],
-        which: &[(usize, usize)],
+        which: &[(usize, i64)],
+        now: Timestamp,
     ) -> Result<()> {
-        let names = which.iter().map(|(line, _)| lines[*line].name.clone());
-        let (queues, names): (Vec<String>, Vec<String>) = names.unzip();
-        let limits = which.iter().map(|(_, limit)| *limit);
-        let limits = limits.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let lines_of = || which.iter().map(|(line, _)| &lines[*line]);
         let query = session
             .query(|sql| &sql.claim_candidates)
-            .bind(queues)
-            .bind(names)
-            .bind(limits.collect::<Vec<_>>())
+            .bind(lines_of().map(|l| l.name.0.clone()).collect::<Vec<_>>())
+            .bind(lines_of().map(|l| l.name.1.clone()).collect::<Vec<_>>())
+            .bind(lines_of().map(|l| l.start.0).collect::<Vec<_>>())
+            .bind(lines_of().map(|l| l.start.1).collect::<Vec<_>>())
+            .bind(lines_of().map(|l| l.start.2).collect::<Vec<_>>())
+            .bind(which.iter().map(|(_, limit)| *limit).collect::<Vec<_>>())
             .bind(self.audience.clone());
         let rows = session.all(query).await?;
+        self.sort_in(lines, which, &rows.iter().collect::<Vec<_>>(), now)
+    }
+
+    /// Gives lines their documents, of which each was read up to a limit.
+    fn sort_in(
+        &self,
+        lines: &mut [Line],
+        which: &[(usize, i64)],
+        rows: &[&PgRow],
+        now: Timestamp,
+    ) -> Result<()> {
         // Counted before anything is left out: a line that filled its limit may go on.
-        let mut read: HashMap<Name, usize> = HashMap::new();
+        let mut read: HashMap<Name, i64> = HashMap::new();
         let mut ids: HashMap<Uuid, Name> = HashMap::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             let queue = row.try_get("queue").map_err(failed)?;
             let name: Name = (queue, row.try_get("line").map_err(failed)?);
             *read.entry(name.clone()).or_default() += 1;
@@ -268,13 +414,13 @@ impl Asked<'_> {
             line.exhausted = read.get(&line.name).is_none_or(|rows| rows < limit);
             by_name.insert(line.name.clone(), *index);
         }
-        for (held, document) in readable(&rows, codec::document) {
+        for (held, document) in readable(rows.iter().copied(), codec::document) {
             let name = (held.queue.as_str().to_owned(), held.line.clone());
             let line = &mut lines[by_name[&name]];
-            match transition(&held.life, &self.event(self.request.lease_ids[0]), self.now) {
+            match transition(&held.life, &self.event(self.request.lease_ids[0]), now) {
                 Ok(_) => {
                     ids.remove(&held.id.0);
-                    line.claimable.push((held, document));
+                    line.claimable.push_back((held, document));
                 }
                 Err(_) => {
                     let due_at = due_at(&held.life, &self.request.fingerprint, self.request.grace);
@@ -286,7 +432,8 @@ impl Asked<'_> {
             lines[by_name[&name]].left.push(id);
         }
         for (index, _) in which {
-            lines[*index].claimable.sort_by_key(|(_, document)| {
+            let claimable = lines[*index].claimable.make_contiguous();
+            claimable.sort_by_key(|(_, document)| {
                 let available_at = document.lifecycle.available_at;
                 (Reverse(document.priority), available_at, document.id)
             });
@@ -298,29 +445,64 @@ impl Asked<'_> {
     async fn next_due(
         &self,
         session: &mut Session<'_>,
-        refused: Option<Timestamp>,
-        left: Vec<Uuid>,
+        now: Timestamp,
+        lines: &[Line],
+        taken: &HashSet<Uuid>,
     ) -> Result<Option<Duration>> {
         let query = session
             .query(|sql| &sql.claim_next_due)
             .bind(self.queues.clone())
-            .bind(self.audience.clone())
-            .bind(left);
+            .bind(self.audience.clone());
         let row = session.one(query).await?;
         let at = |column: &str| -> Result<Option<i64>> { row.try_get(column).map_err(failed) };
-        let skipped = row.try_get("skipped").map_err(failed)?;
         let grace = codec::whole_ms_in_us(self.request.grace);
         let reserved = at("reserved")?.map(|at| at.saturating_add(grace));
+        let refused = lines.iter().filter_map(|line| line.refused).min();
         let refused = refused.map(Timestamp::as_microsecond);
         let next = [at("waiting")?, reserved, refused]
             .into_iter()
             .flatten()
             .min();
         let next = next.map(|at| {
-            let us = at.saturating_sub(self.now.as_microsecond());
+            let us = at.saturating_sub(now.as_microsecond());
             Duration::from_micros(u64::try_from(us).unwrap_or(0))
         });
-        let held = Some(HELD).filter(|_| skipped);
+        let skipped = |line: &Line| line.skipped(taken, &self.audience);
+        let held = lines.iter().any(skipped).then_some(HELD);
         Ok(next.into_iter().chain(held).min())
+    }
+
+    /// What is known of the queues from now on.
+    fn learned(&self, moment: Moment, lines: &[Line], taken: &HashSet<Uuid>) -> Known {
+        let mut starts: HashMap<&str, BTreeMap<String, Key>> = HashMap::new();
+        for queue in &moment.served {
+            let known = self
+                .known
+                .get(queue)
+                .filter(|_| moment.known.contains(queue));
+            let known = known.map(|front| front.lines.clone()).unwrap_or_default();
+            starts.insert(queue, known);
+        }
+        for line in lines {
+            let (queue, name) = &line.name;
+            let Some(starts) = starts.get_mut(queue.as_str()) else {
+                continue;
+            };
+            match line.next_start(taken) {
+                Some(start) => starts.insert(name.clone(), start),
+                None => starts.remove(name),
+            };
+        }
+        let front = |(queue, lines): (&str, BTreeMap<String, Key>)| {
+            let front = Front {
+                server: moment.server.clone(),
+                seen: moment.seen.clone(),
+                at: moment.server_now,
+                since: self.since,
+                lines,
+            };
+            (queue.to_owned(), Arc::new(front))
+        };
+        starts.into_iter().map(front).collect()
     }
 }

@@ -11,7 +11,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::batch::{Effects, change, int, json};
+use crate::batch::{change, int, json};
 use crate::codec;
 use crate::error::{failed, malformed};
 use crate::session::Session;
@@ -25,7 +25,7 @@ use crate::text::{escape, hash, line};
 pub(crate) async fn enqueue(
     session: &mut Session<'_>,
     documents: &[NewDocument],
-) -> Result<(Vec<Enqueued>, Effects)> {
+) -> Result<(Vec<Enqueued>, Vec<Notice>)> {
     let keys: Vec<Option<Vec<u8>>> = documents
         .iter()
         .map(|document| document.dedupe_key().as_deref().map(hash))
@@ -54,15 +54,12 @@ pub(crate) async fn enqueue(
         for index in first {
             let document = &documents[index];
             if made.contains(&document.id.0) {
-                // Only what is told is taken from this one, and that knows no time.
-                let life = Lifecycle::new(document.available_at.unwrap_or(Timestamp::UNIX_EPOCH));
                 answers[index] = Some(Enqueued {
                     id: document.id,
-                    state: life.state,
+                    state: State::Queued,
                     created: true,
                 });
-                let change = change(document.id, &document.queue, &life);
-                notices.push(Notice::Document(change));
+                notices.push(notice(document));
             }
         }
         let open: Vec<usize> = (0..answers.len())
@@ -74,7 +71,13 @@ pub(crate) async fn enqueue(
         }
     }
     let answers = answers.into_iter().flatten().collect();
-    Ok((answers, Effects::told(notices)))
+    Ok((answers, notices))
+}
+
+/// What subscribers hear of a new document; they are told no time.
+fn notice(document: &NewDocument) -> Notice {
+    let life = Lifecycle::new(Timestamp::UNIX_EPOCH);
+    Notice::Document(change(document.id, &document.queue, &life))
 }
 
 /// Inserts the documents of these places where nothing stands in their way; answers with the ids of those
@@ -86,6 +89,7 @@ async fn insert(
     places: &[usize],
 ) -> Result<HashSet<Uuid>> {
     let given: Vec<&NewDocument> = places.iter().map(|place| &documents[*place]).collect();
+    let notices: Vec<Notice> = given.iter().map(|document| notice(document)).collect();
     let texts = |of: fn(&NewDocument) -> &str| -> Vec<String> {
         given.iter().map(|d| escape(of(d)).into_owned()).collect()
     };
@@ -132,7 +136,11 @@ async fn insert(
                 .collect::<Vec<_>>(),
         )
         .bind(given.iter().map(|d| json(&d.metadata)).collect::<Vec<_>>())
-        .bind(session.now);
+        .bind(session.now)
+        .bind(session.sender.channel())
+        .bind(session.sender.message(&notices))
+        .bind(session.sender.look_again())
+        .bind(session.alone);
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
     for row in &rows {

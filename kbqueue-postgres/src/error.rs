@@ -34,13 +34,17 @@ pub(crate) fn failed(error: sqlx::Error) -> StoreError {
 }
 
 /// Whether two transactions got into each other's way, so that the server rolled this one back and
-/// beginning again helps: a deadlock, a serialization failure, a unique violation.
+/// beginning again helps: a deadlock, a serialization failure, a unique violation, or (22012, raised by our
+/// own statement) a document that somebody changed.
 pub(crate) fn is_conflict(error: &StoreError) -> bool {
     let StoreError::Unavailable { source, .. } = error else {
         return false;
     };
     let error = source.downcast_ref::<sqlx::Error>().and_then(code);
-    matches!(error.as_deref(), Some("40001" | "40P01" | "23505"))
+    matches!(
+        error.as_deref(),
+        Some("40001" | "40P01" | "23505" | "22012")
+    )
 }
 
 /// Whether the connection is gone, so that another one may do. (57P01 to 57P03: the server shuts down, or
@@ -50,6 +54,16 @@ pub(crate) fn is_disconnected(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
         error => code(error).is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
     }
+}
+
+/// Whether the connection was lost on the way.
+pub(crate) fn is_lost(error: &StoreError) -> bool {
+    let StoreError::Unavailable { source, .. } = error else {
+        return false;
+    };
+    source
+        .downcast_ref::<sqlx::Error>()
+        .is_some_and(is_disconnected)
 }
 
 /// Whether a lock was waited for in vain.

@@ -23,16 +23,23 @@
 //!   so skewed clocks of workers do no harm.
 //! - **Flat cost.** A claim reads the front of an index for each tenant that has work, a status page one
 //!   row and what was not added to it yet, whatever the number of documents, on a table that was never
-//!   analysed too.
+//!   analysed too, and while somebody's long transaction keeps the server from cleaning up: a process
+//!   remembers up to where it emptied each line, and learns of whatever comes in before that place.
 //! - **Your database too.** Everything is in one schema with its own record of migrations, so the host's own
 //!   tables and sqlx migrations are not touched. [`PostgresStore::enqueue_in`] takes documents in inside
 //!   the host's own transaction, however long that is open; [`PostgresStore::migrations_sql`] prints the
 //!   SQL for review.
+//! - **Restores.** Tables that come back from a dump in another cluster are counted once, by the first store
+//!   that opens them; see to it that no running program writes to them before that.
 //! - **Wake-ups** by LISTEN and NOTIFY on one connection of their own, one message for each transaction,
 //!   sent by its commit. Where that connection breaks, it is opened again, and subscribers look again.
 //! - **Poolers.** See [`Pooler`] for PgBouncer in transaction mode.
 //!
 //! # What it cannot
+//! - Be quite flat while a transaction is open for long: the first claim of a process, and its first one after a
+//!   minute of none, walk over what was claimed since that transaction began; so do claims behind documents
+//!   that are left to another fingerprint or cannot be read, claims among what was retried or scheduled, and
+//!   each call of the reaper and of purge. All of it is over when the transaction ends and vacuum was there.
 //! - Survive an asynchronous failover whole: what the old primary committed and the new one never got is
 //!   gone. Documents that were enqueued then are gone with their ids, so enqueueing them again makes them
 //!   anew; leases that were given then are lost, and their holders' writes refused.
@@ -46,6 +53,7 @@ mod claim;
 mod codec;
 mod enqueue;
 mod error;
+mod fronts;
 mod options;
 mod read;
 mod schema;

@@ -31,6 +31,12 @@ const PLANNER: [(&str, &str); 6] = [
     ("jit", "off"),
 ];
 
+/// How a statement runs that is a transaction of its own, as [`begin`](PostgresOptions::begin) says of others.
+const WRITES: [(&str, &str); 2] = [
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+];
+
 /// Which database to use, and how.
 ///
 /// Defaults: schema `kbqueue`, 8 connections, [`Pooler::Direct`], a patience of 10 seconds, the
@@ -117,7 +123,7 @@ impl PostgresOptions {
     /// How connections of the pool are opened.
     pub(crate) fn connection(&self) -> PgConnectOptions {
         match self.pooler {
-            Pooler::Direct => self.connect.clone().options(PLANNER),
+            Pooler::Direct => self.connect.clone().options(PLANNER).options(WRITES),
             Pooler::Transaction => self.connect.clone().statement_cache_capacity(0),
         }
     }

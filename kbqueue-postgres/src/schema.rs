@@ -21,6 +21,21 @@ const BOOKKEEPING: &str = "create table if not exists kbqueue.migrations (
     version bigint primary key, name text not null, applied_at timestamptz not null default now()
 )";
 
+/// Counts everything anew. The lock keeps out whoever counts differences, from before to after this.
+const RECOUNT: &str = "
+    set local lock_timeout = '2s';
+    lock table kbqueue.deltas, kbqueue.totals in share row exclusive mode;
+    delete from kbqueue.deltas;
+    delete from kbqueue.totals;
+    insert into kbqueue.totals (queue, seen, queued, processing, completed, failed, cancelled)
+    select
+        queue, pg_current_snapshot(), count(*) filter (where state = 'queued'),
+        count(*) filter (where state = 'processing'), count(*) filter (where state = 'completed'),
+        count(*) filter (where state = 'failed'), count(*) filter (where state = 'cancelled')
+    from kbqueue.documents where deleted_at is null group by queue;
+    delete from kbqueue.cluster;
+    insert into kbqueue.cluster select system_identifier from pg_control_system();";
+
 /// How often a migration is begun again while others keep it from a lock.
 const TRIES: u32 = 30;
 
@@ -43,12 +58,17 @@ pub(crate) fn sql(schema: &str) -> String {
 /// Where everything is there already, nothing is locked and nothing written, so that a user who may not
 /// create anything can open a store that an administrator migrated.
 pub(crate) async fn migrate(store: &PostgresStore) -> Result<()> {
-    if found(store).await? == Some(MIGRATIONS.len()) {
+    let migrated = found(store).await? == Some(MIGRATIONS.len());
+    if migrated && !moved(store).await? {
         return Ok(());
     }
     let mut tries = 1;
     loop {
-        match try_migrate(store).await {
+        let done = match migrated {
+            true => try_recount(store).await,
+            false => try_migrate(store).await,
+        };
+        match done {
             Err(Stop::Again(_)) if tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -58,6 +78,21 @@ pub(crate) async fn migrate(store: &PostgresStore) -> Result<()> {
             Ok(()) => return Ok(()),
         }
     }
+}
+
+/// Whether the tables came here from another cluster, by a dump or by logical replication.
+async fn moved(store: &PostgresStore) -> Result<bool> {
+    let mut tx = begin(store).await?;
+    let row = store.sql().query(&store.sql().cluster);
+    let row = row.fetch_one(&mut *tx).await.map_err(failed)?;
+    row.try_get("moved").map_err(failed)
+}
+
+async fn try_recount(store: &PostgresStore) -> std::result::Result<(), Stop> {
+    let mut tx = begin(store).await.map_err(Stop::Error)?;
+    run(&mut tx, splice(RECOUNT, &store.options().schema)).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Why a migration ended early.

@@ -10,11 +10,16 @@ use sqlx::{AssertSqlSafe, Postgres, Row, Transaction};
 use crate::error::{failed, is_disconnected};
 use crate::sql::{Sql, Statement};
 use crate::store::PostgresStore;
+use crate::wake::Sender;
 
-/// A transaction of ours, or of the host.
+/// A transaction of ours, or of the host, or a connection on which each statement is one.
 pub(crate) struct Session<'a> {
     pub(crate) conn: &'a mut PgConnection,
     pub(crate) sql: &'a Sql,
+    /// Whether each statement is a transaction of its own.
+    pub(crate) alone: bool,
+    /// Signs the messages to other processes.
+    pub(crate) sender: &'a Sender,
     /// What statements take for now, instead of the server's time; in tests.
     pub(crate) now: Option<i64>,
 }

@@ -1,10 +1,11 @@
 //! `impl Store`, in the trait's order. Every write is one transaction, and tells subscribers after its
 //! commit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kbqueue_core::error::chain;
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
@@ -17,7 +18,8 @@ use kbqueue_core::{
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 
-use crate::error::{failed, is_conflict};
+use crate::error::{failed, is_conflict, is_lost};
+use crate::fronts::{Fronts, Over};
 use crate::options::{Pooler, PostgresOptions, check_schema};
 use crate::session::{Session, begin};
 use crate::sql::Sql;
@@ -43,8 +45,16 @@ pub(crate) struct Inner {
     sql: Sql,
     pool: PgPool,
     pub(crate) wake: Wake,
-    /// Writes since the last fold.
-    unfolded: AtomicUsize,
+    fronts: Fronts,
+    over: Over,
+    unfolded: Mutex<Unfolded>,
+}
+
+/// What was written since the last fold.
+#[derive(Debug, Default)]
+struct Unfolded {
+    writes: usize,
+    queues: BTreeSet<QueueName>,
 }
 
 impl PostgresStore {
@@ -76,9 +86,11 @@ impl PostgresStore {
             inner: Arc::new(Inner {
                 sql: Sql::new(&options.schema, persistent),
                 wake: Wake::new(&options.schema),
+                fronts: Fronts::default(),
                 pool,
                 options,
-                unfolded: AtomicUsize::new(0),
+                over: Over::default(),
+                unfolded: Mutex::default(),
             }),
         };
         schema::migrate(&store).await?;
@@ -110,11 +122,11 @@ impl PostgresStore {
         conn: &mut PgConnection,
         documents: Vec<NewDocument>,
     ) -> Result<Vec<Enqueued>> {
-        let mut session = self.session(conn);
-        let (answers, effects) = enqueue::enqueue(&mut session, &documents).await?;
         // This process hears of it as others do: when the caller's commit sends the message.
         let anybody = wake::Sender::anonymous(&self.inner.wake.sender);
-        effects.save(&mut session, &anybody).await?;
+        let mut session = self.session(conn);
+        session.sender = &anybody;
+        let (answers, _) = enqueue::enqueue(&mut session, &documents).await?;
         Ok(answers)
     }
 
@@ -151,21 +163,76 @@ impl PostgresStore {
         Session {
             conn,
             sql: self.sql(),
+            alone: false,
+            sender: &self.inner.wake.sender,
             now: self.now(),
         }
     }
 
-    fn tell(&self, notices: Vec<Notice>) {
-        self.inner.wake.tell(notices);
+    /// Enqueues without the two round trips that a transaction of several statements takes. `None` where
+    /// somebody was in the way, the connection broke, or settings hold for a transaction only: a
+    /// repeated enqueue does no harm.
+    async fn enqueue_at_once(&self, documents: &[NewDocument]) -> Result<Option<Vec<Enqueued>>> {
+        if self.options().pooler == Pooler::Transaction {
+            return Ok(None);
+        }
+        let mut conn = self.pool().acquire().await.map_err(failed)?;
+        let mut session = self.session(&mut conn);
+        session.alone = true;
+        match enqueue::enqueue(&mut session, documents).await {
+            Ok((answers, notices)) => {
+                self.committed(notices).await;
+                Ok(Some(answers))
+            }
+            Err(error) if is_conflict(&error) || is_lost(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Whether it is this write's turn to fold.
-    fn folds(&self) -> bool {
-        self.inner.unfolded.fetch_add(1, Ordering::Relaxed) % FOLD_EVERY == FOLD_EVERY - 1
+    /// Tells subscribers what was just committed, and folds the counts once in a while.
+    async fn committed(&self, notices: Vec<Notice>) {
+        let queues = self.to_fold(&notices);
+        self.inner.wake.tell(notices);
+        if let Some(queues) = queues
+            && let Err(error) = self.fold(queues).await
+        {
+            // Counts are right without it, too.
+            tracing::debug!(error = chain(&error), "counts were not folded");
+        }
+    }
+
+    /// The queues to fold if it is this write's turn.
+    fn to_fold(&self, notices: &[Notice]) -> Option<Vec<String>> {
+        let unfolded = &self.inner.unfolded;
+        let mut unfolded = unfolded.lock().unwrap_or_else(PoisonError::into_inner);
+        for notice in notices {
+            if let Notice::Document(change) = notice
+                && !unfolded.queues.contains(&change.queue)
+            {
+                unfolded.queues.insert(change.queue.clone());
+            }
+        }
+        unfolded.writes += 1;
+        if unfolded.writes < FOLD_EVERY {
+            return None;
+        }
+        let Unfolded { queues, .. } = std::mem::take(&mut *unfolded);
+        Some(
+            queues
+                .iter()
+                .map(|queue| queue.as_str().to_owned())
+                .collect(),
+        )
+    }
+
+    async fn fold(&self, queues: Vec<String>) -> Result<()> {
+        let mut tx = begin(self).await?;
+        write::fold(&mut self.session(&mut tx), Some(queues)).await?;
+        tx.commit().await.map_err(failed)
     }
 }
 
-/// One write: `$work` inside a transaction, the counts, the commit, then the notices. Dropped on the way,
+/// One write: `$work` inside a transaction, the commit, then the notices. Dropped on the way,
 /// it is rolled back. Begun again where another transaction got in the way, which undid all of it.
 macro_rules! write {
     ($store:expr, |$session:ident| $work:expr) => {{
@@ -175,17 +242,12 @@ macro_rules! write {
             let work = async {
                 let mut session = $store.session(&mut tx);
                 let $session = &mut session;
-                let (answer, effects) = $work.await?;
-                effects.save($session, &$store.inner.wake.sender).await?;
-                if $store.folds() {
-                    write::fold($session).await?;
-                }
-                Ok((answer, effects.notices))
+                $work.await
             };
             match work.await {
                 Ok((answer, notices)) => {
                     tx.commit().await.map_err(failed)?;
-                    $store.tell(notices);
+                    $store.committed(notices).await;
                     break Ok(answer);
                 }
                 Err(error) => {
@@ -205,11 +267,19 @@ macro_rules! write {
 #[async_trait]
 impl Store for PostgresStore {
     async fn enqueue(&self, documents: Vec<NewDocument>) -> Result<Vec<Enqueued>> {
+        if let Some(answers) = self.enqueue_at_once(&documents).await? {
+            return Ok(answers);
+        }
         write!(self, |session| enqueue::enqueue(session, &documents))
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
-        write!(self, |session| claim::claim(session, &request))
+        let known = self.inner.fronts.known(&request);
+        let claimed = write!(self, |session| claim::claim(session, &request, &known));
+        let (claims, learned) = claimed?;
+        // Only now is it true that those are taken.
+        self.inner.fronts.learn(learned);
+        Ok(claims)
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Directive> {
@@ -241,7 +311,8 @@ impl Store for PostgresStore {
     }
 
     async fn purge(&self, limit: usize) -> Result<usize> {
-        write!(self, |session| write::purge(session, limit))
+        let over = &self.inner.over;
+        write!(self, |session| write::purge(session, limit, over))
     }
 
     async fn document(&self, id: DocumentId) -> Result<Option<Document>> {

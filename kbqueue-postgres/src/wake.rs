@@ -148,17 +148,23 @@ impl Sender {
         if notices.is_empty() {
             return None;
         }
-        let from = self.me;
-        // Each takes far more than 16 bytes, so this many would never fit.
-        let fits = notices.len() <= LONGEST_MESSAGE / 16;
-        let changes = notices.iter().map(Change::of).collect::<Option<Vec<_>>>();
-        let changes = changes.filter(|_| fits).unwrap_or_default();
-        let message = json(&Message { from, changes });
-        if message.len() <= LONGEST_MESSAGE {
-            return Some(message);
+        // None takes less than 64 bytes, so this many would never fit.
+        if notices.len() <= LONGEST_MESSAGE / 64
+            && let Some(changes) = notices.iter().map(Change::of).collect()
+        {
+            let from = self.me;
+            let message = json(&Message { from, changes });
+            if message.len() <= LONGEST_MESSAGE {
+                return Some(message);
+            }
         }
-        let changes = Vec::new();
-        Some(json(&Message { from, changes }))
+        Some(self.look_again())
+    }
+
+    /// What to tell other processes where it is not known beforehand what changes.
+    pub(crate) fn look_again(&self) -> String {
+        let (from, changes) = (self.me, Vec::new());
+        json(&Message { from, changes })
     }
 
     /// What a message of somebody else says.

@@ -1,5 +1,7 @@
 //! Writes of workers and of people: checkpoint, renew, settle, control, reap, purge.
 
+use std::time::Instant;
+
 use kbqueue_core::error::chain;
 use kbqueue_core::state::{CrashLimits, Event, Refusal};
 use kbqueue_core::store::{
@@ -11,17 +13,16 @@ use kbqueue_core::{
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Effects, Member, int, json, readable};
+use crate::batch::{Batch, Member, int, json, readable};
 use crate::codec;
 use crate::error::failed;
+use crate::fronts::Over;
 use crate::session::{Session, now_of};
 use crate::text::escape;
 
-/// Every function of this file is called inside a transaction that its caller commits, with the effects.
-type Told<T> = Result<(T, Effects)>;
-
-/// How many differences of counts are folded in one step.
-const FOLDED: i64 = 10_000;
+/// Every function of this file is called inside a transaction that its caller commits, and answers with what
+/// to tell subscribers then, too.
+type Told<T> = Result<(T, Vec<Notice>)>;
 
 pub(crate) async fn checkpoint(
     session: &mut Session<'_>,
@@ -43,7 +44,7 @@ pub(crate) async fn checkpoint(
         }
         Some(Ok(false)) => {}
         None | Some(Err(Refusal::LeaseLost)) => {
-            return Ok((Directive::LeaseLost, Effects::default()));
+            return Ok((Directive::LeaseLost, Vec::new()));
         }
         Some(Err(refusal)) => return Err(StoreError::refused(id, refusal)),
     }
@@ -184,7 +185,7 @@ pub(crate) async fn renew(
         .bind(session.now);
     session.run(query).await?;
     if request.leases.is_empty() {
-        return Ok((Vec::new(), Effects::default()));
+        return Ok((Vec::new(), Vec::new()));
     }
     let mut batch = Batch::load(session, request.leases.iter().map(|(id, _)| *id)).await?;
     let mut renew = |(id, lease_id): &(DocumentId, LeaseId)| {
@@ -227,7 +228,7 @@ pub(crate) async fn settle(
 pub(crate) async fn depart(session: &mut Session<'_>, worker: WorkerId) -> Told<()> {
     let query = session.query(|sql| &sql.depart).bind(worker.0);
     session.run(query).await?;
-    Ok(((), Effects::default()))
+    Ok(((), Vec::new()))
 }
 
 pub(crate) async fn control(
@@ -294,13 +295,24 @@ pub(crate) async fn configure(
         .bind(queue.as_str())
         .bind(paused);
     session.run(query).await?;
-    Ok(((), Effects::told(vec![Notice::Queue(queue.clone())])))
+    let notices = vec![Notice::Queue(queue.clone())];
+    let query = session
+        .query(|sql| &sql.tell)
+        .bind(session.sender.channel())
+        .bind(session.sender.message(&notices));
+    session.run(query).await?;
+    Ok(((), notices))
 }
 
-/// Moves differences of counts into the counts. Called right before a commit: it locks the counts.
-pub(crate) async fn fold(session: &mut Session<'_>) -> Result<()> {
-    let query = session.query(|sql| &sql.fold).bind(FOLDED);
-    session.run(query).await.map(drop)
+/// Writes new totals of these queues, or of all that need it, unless somebody else is at it.
+pub(crate) async fn fold(session: &mut Session<'_>, queues: Option<Vec<String>>) -> Result<()> {
+    let query = session.query(|sql| &sql.fold_lock);
+    let row = session.one(query).await?;
+    if row.try_get(0).map_err(failed)? {
+        let query = session.query(|sql| &sql.fold).bind(queues);
+        session.run(query).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn reap(
@@ -346,7 +358,7 @@ fn taken_back(member: &Member) -> Reaped {
     }
 }
 
-pub(crate) async fn purge(session: &mut Session<'_>, limit: usize) -> Told<usize> {
+pub(crate) async fn purge(session: &mut Session<'_>, limit: usize, over: &Over) -> Told<usize> {
     let query = session.query(|sql| &sql.purge_workers).bind(session.now);
     session.run(query).await?;
     let mut left = limit;
@@ -372,8 +384,17 @@ pub(crate) async fn purge(session: &mut Session<'_>, limit: usize) -> Told<usize
             left -= purge_entries(session, &entries, left).await?;
         }
     }
-    fold(session).await?;
-    Ok((limit - left, Effects::default()))
+    fold(session, None).await?;
+    for statement in [&session.sql.purge_totals, &session.sql.purge_turns] {
+        session.run(session.sql.query(statement)).await?;
+    }
+    let query = session
+        .query(|sql| &sql.purge_arrivals)
+        .bind(over.get(Instant::now()));
+    let row = session.one(query).await?;
+    // The time after the look: it has to be true by then.
+    over.note(row.try_get("over").map_err(failed)?, Instant::now());
+    Ok((limit - left, Vec::new()))
 }
 
 /// Removes outputs that the entries name; answers with how many.

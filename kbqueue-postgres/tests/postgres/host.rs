@@ -1,8 +1,9 @@
 //! The host application's own transactions.
 
 use kbqueue_core::state::{CrashLimits, Outcome};
-use kbqueue_core::store::{Control, DocumentQuery, RenewRequest, Settlement};
+use kbqueue_core::store::{Control, DocumentQuery, RenewRequest, Settled, Settlement};
 use kbqueue_core::{Dedupe, Notice, QueueName, QueueSettings, State, Store};
+use kbqueue_postgres::{PostgresOptions, PostgresStore};
 use sqlx::Connection;
 
 use crate::support::{
@@ -144,6 +145,52 @@ async fn the_same_key_in_two_transactions_is_one_document() {
         assert_eq!(queued(&store).await, 1);
         store.control(stands, Control::Delete).await.unwrap();
     }
+}
+
+/// The host locks rows of ours in another order, and the server ends one of the two: ours, which begins again.
+#[tokio::test]
+async fn a_deadlock_with_the_host_reaches_no_caller() {
+    let place = Place::new();
+    // Long enough for the host to come to its second lock; then our session finds out.
+    let url = format!(
+        "{}?options[deadlock_timeout]=3s",
+        kbqueue_tests::postgres::shared()
+    );
+    let options = PostgresOptions::parse(&url).unwrap();
+    let options = options.schema(place.schema()).unwrap();
+    let store = PostgresStore::open(options).await.unwrap();
+    for _ in 0..2 {
+        stored(&store, document("a.pdf")).await;
+    }
+    let mut held = claim(&store, 2).await.documents;
+    held.sort_by_key(|document| document.id);
+    let mut host = place.connection().await;
+    let mut tx = host.begin().await.unwrap();
+    sqlx::query("set local deadlock_timeout = '1h'")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let lock = "select 1 from kbqueue.documents where id = $1 for update";
+    let second = sqlx::query(place.sql(lock)).bind(held[1].id.0);
+    second.execute(&mut *tx).await.unwrap();
+    let settlements = held.iter().map(|held| Settlement {
+        document: held.id,
+        lease_id: held.lifecycle.lease.as_ref().unwrap().id,
+        outcome: Outcome::Complete,
+    });
+    let settlements: Vec<_> = settlements.collect();
+    let settling = tokio::spawn({
+        let store = store.clone();
+        async move { store.settle(settlements).await }
+    });
+    wait_for_a_waiter(&place).await;
+    let first = sqlx::query(place.sql(lock)).bind(held[0].id.0);
+    soon(first.execute(&mut *tx)).await.unwrap();
+    tx.commit().await.unwrap();
+    let settled = soon(settling).await.unwrap().unwrap();
+    assert_eq!(settled, [Settled::In(State::Completed); 2]);
+    let counts = store.stats(&QueueName::default()).await.unwrap().counts;
+    assert_eq!((counts.completed, counts.total()), (2, 2));
 }
 
 /// Until a session of this database's waits for a lock, on something of this place.

@@ -4,6 +4,7 @@
 mod counts;
 mod drops;
 mod faults;
+mod fronts;
 mod host;
 mod plans;
 mod pooler;

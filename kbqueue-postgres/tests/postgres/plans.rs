@@ -26,7 +26,16 @@ async fn fill(place: &Place, documents: i32) {
         .execute(&mut conn)
         .await
         .unwrap();
-    for table in ["documents", "details", "deltas", "lines", "queues", "keys"] {
+    for table in [
+        "documents",
+        "details",
+        "deltas",
+        "totals",
+        "turns",
+        "arrivals",
+        "queues",
+        "keys",
+    ] {
         let off = format!("alter table kbqueue.{table} set (autovacuum_enabled = off)");
         sqlx::query(place.sql(&off))
             .execute(&mut conn)
@@ -43,6 +52,10 @@ async fn fill(place: &Place, documents: i32) {
                 pages_generation, visible_pages, visible_chunks, lifecycle
             )
             select id, 'default', '-', 0, 'queued', 1, '*', n, 1, 1, 1, 1, '{}' from ids
+        ),
+        arrivals as (
+            insert into kbqueue.arrivals (queue, line, priority, available_at, id)
+            select 'default', '-', 0, n, id from ids where n = 1
         ),
         deltas as (insert into kbqueue.deltas (queue, queued) values ('default', $1))
         insert into kbqueue.details (
@@ -182,6 +195,63 @@ async fn plans_made_for_an_empty_table_are_good_for_a_full_one() {
         costs.push(cost(&place, &mut conn, work).await.rows);
     }
     assert!(costs[1] <= costs[0] * 2, "{costs:?}");
+}
+
+/// Claims and settles, and looks at the counts, as one process does for long.
+async fn work(store: &PostgresStore, rounds: usize) {
+    for _ in 0..rounds {
+        let held = claim(store, 10).await.documents;
+        assert_eq!(held.len(), 10);
+        let settlement = |held: &kbqueue_core::Document| Settlement {
+            document: held.id,
+            lease_id: held.lifecycle.lease.as_ref().unwrap().id,
+            outcome: Outcome::Complete,
+        };
+        let settlements = held.iter().map(settlement).collect();
+        store.settle(settlements).await.unwrap();
+        stored(store, document("a.pdf")).await;
+        store.stats(&QueueName::default()).await.unwrap();
+    }
+}
+
+/// REGRESSIONS 18: somebody's transaction is open for long, so nothing that was changed since can be
+/// cleaned away, and whoever looks for the front of the queue from its start walks over all that was there.
+#[tokio::test]
+async fn a_long_transaction_of_anybody_makes_claims_and_status_no_dearer() {
+    let mut costs = Vec::new();
+    for rounds in [50, 400] {
+        let place = Place::new();
+        place.store().await.close().await;
+        let mut conn = place.connection().await;
+        fill(&place, 100_000).await;
+        let mut reader = place.connection().await;
+        let mut tx = reader.begin().await.unwrap();
+        for sql in [
+            "set transaction isolation level repeatable read",
+            "select 1",
+        ] {
+            sqlx::query(sql).execute(&mut *tx).await.unwrap();
+        }
+        let cost = cost(&place, &mut conn, async |store| work(store, rounds).await).await;
+        costs.push((cost.rows / rounds as i64, cost.pages / rounds as i64));
+        let store = place.store().await;
+        let counts = store.stats(&QueueName::default()).await.unwrap().counts;
+        let done = rounds as u64 * 10;
+        assert_eq!((counts.completed, counts.processing), (done, 0));
+        assert_eq!(counts.total(), 100_000 + rounds as u64);
+        tx.rollback().await.unwrap();
+    }
+    let [(few_rows, few_pages), (many_rows, many_pages)] = costs[..] else {
+        unreachable!()
+    };
+    assert!(
+        many_rows <= few_rows * 3 / 2,
+        "rows, pages a round: {costs:?}"
+    );
+    assert!(
+        many_pages <= few_pages * 3 / 2,
+        "rows, pages a round: {costs:?}"
+    );
 }
 
 /// The filling above makes what an enqueue makes.

@@ -165,3 +165,31 @@ async fn schemas_keep_stores_apart() {
     assert_eq!(there.document(id).await.unwrap(), None);
     assert_eq!((queued(&here).await, queued(&there).await), (1, 0));
 }
+
+/// Tables that were restored into another cluster, whose transactions have smaller numbers.
+#[tokio::test]
+async fn counts_are_right_in_another_cluster() {
+    let place = Place::new();
+    let store = place.store().await;
+    for _ in 0..3 {
+        stored(&store, document("a.pdf")).await;
+    }
+    store.purge(0).await.unwrap();
+    store.close().await;
+    let mut conn = place.connection().await;
+    for sql in [
+        "update kbqueue.totals set seen = '900000000:900000000:'",
+        "update kbqueue.cluster set system_identifier = 1",
+    ] {
+        sqlx::query(place.sql(sql))
+            .execute(&mut conn)
+            .await
+            .unwrap();
+    }
+    let store = place.store().await;
+    assert_eq!(queued(&store).await, 3);
+    stored(&store, document("a.pdf")).await;
+    assert_eq!(queued(&store).await, 4);
+    store.purge(0).await.unwrap();
+    assert_eq!(queued(&store).await, 4);
+}
