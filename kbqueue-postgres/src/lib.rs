@@ -55,6 +55,7 @@ mod enqueue;
 mod error;
 mod fronts;
 mod options;
+mod outbox;
 mod read;
 mod schema;
 mod session;
