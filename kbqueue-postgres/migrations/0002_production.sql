@@ -38,3 +38,13 @@ create table kbqueue.deliveries (
 create index deliveries_due on kbqueue.deliveries (queue, endpoint, due_at, document) where state = 'pending';
 create index deliveries_leased on kbqueue.deliveries (queue, endpoint, due_at) where lease_id is not null;
 create index deliveries_done on kbqueue.deliveries (ended_at) where state = 'delivered';
+
+-- What is enqueued by the clock.
+create table kbqueue.schedules (
+    queue    text collate "C" not null,
+    name     text collate "C" not null,
+    plan     text not null,                       -- JSON
+    next_at  bigint not null,
+    revision bigint not null,
+    primary key (queue, name)
+);

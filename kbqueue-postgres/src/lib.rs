@@ -57,6 +57,7 @@ mod fronts;
 mod options;
 mod outbox;
 mod read;
+mod schedule;
 mod schema;
 mod session;
 mod sql;

@@ -14,3 +14,4 @@ async fn open(clock: Clock) -> (PostgresStore, Schema) {
 
 kbqueue_conformance::suite!(open);
 kbqueue_conformance::outbox_suite!(open);
+kbqueue_conformance::schedules_suite!(open);
