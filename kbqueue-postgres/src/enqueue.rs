@@ -1,12 +1,12 @@
 //! Documents come in.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{DocumentId, NewDocument, Notice, State};
+use kbqueue_core::{DocumentId, NewDocument, Notice, QueueName, State};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -25,13 +25,15 @@ use crate::text::{escape, hash, line};
 pub(crate) async fn enqueue(
     session: &mut Session<'_>,
     documents: &[NewDocument],
-) -> Result<(Vec<Enqueued>, Vec<Notice>)> {
+    admission: Admission,
+) -> Result<Option<(Vec<Enqueued>, Vec<Notice>)>> {
     let keys: Vec<Option<Vec<u8>>> = documents
         .iter()
         .map(|document| document.dedupe_key().as_deref().map(hash))
         .collect();
     let mut answers: Vec<Option<Enqueued>> = vec![None; documents.len()];
     let mut notices = Vec::new();
+    let mut admitted = false;
     loop {
         let open: Vec<usize> = (0..answers.len())
             .filter(|i| answers[*i].is_none())
@@ -50,7 +52,14 @@ pub(crate) async fn enqueue(
                 first.push(index);
             }
         }
-        let made = insert(session, documents, &keys, &first).await?;
+        let Some(made) = insert(session, documents, &keys, &first, admitted).await? else {
+            if admission == Admission::None {
+                return Ok(None);
+            }
+            admit(session, documents, &keys, admission).await?;
+            admitted = true;
+            continue;
+        };
         for index in first {
             let document = &documents[index];
             if made.contains(&document.id.0) {
@@ -71,7 +80,65 @@ pub(crate) async fn enqueue(
         }
     }
     let answers = answers.into_iter().flatten().collect();
-    Ok((answers, notices))
+    Ok(Some((answers, notices)))
+}
+
+/// How queues that take in no more than so many are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Not at all: where there is one, the enqueue answers `None`, and nothing was inserted.
+    None,
+    /// Nobody else can take up the room before the transaction is over.
+    Exact,
+    /// Nobody waits for the transaction.
+    Rough,
+}
+
+/// Checks that all documents of a batch that would be made may be.
+async fn admit(
+    session: &mut Session<'_>,
+    documents: &[NewDocument],
+    keys: &[Option<Vec<u8>>],
+    admission: Admission,
+) -> Result<()> {
+    let queues: BTreeSet<&str> = documents.iter().map(|d| d.queue.as_str()).collect();
+    let query = session.query(|sql| match admission {
+        Admission::Exact => &sql.enqueue_limits,
+        Admission::None | Admission::Rough => &sql.enqueue_limits_roughly,
+    });
+    let query = query.bind(queues.into_iter().collect::<Vec<_>>());
+    let limited = session.all(query).await?;
+    let places: Vec<usize> = (0..documents.len()).collect();
+    let existing = existing(session, documents, keys, &places).await?;
+    let existing: HashSet<usize> = existing.into_iter().map(|(place, ..)| place).collect();
+    let mut ids = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut made: HashMap<&QueueName, u64> = HashMap::new();
+    for place in places.into_iter().filter(|place| !existing.contains(place)) {
+        let (document, key) = (&documents[place], keys[place].as_deref());
+        let key = key.map(|key| (&document.queue, key));
+        // Of the same in one batch, one is made.
+        if !ids.contains(&document.id) && key.is_none_or(|key| !seen.contains(&key)) {
+            ids.insert(document.id);
+            seen.extend(key);
+            *made.entry(&document.queue).or_default() += 1;
+        }
+    }
+    for row in &limited {
+        let name: &str = row.try_get("name").map_err(failed)?;
+        let settings = codec::settings(row, name)?;
+        let Some((queue, new)) = made.iter().find(|(queue, _)| queue.as_str() == name) else {
+            continue;
+        };
+        let query = session.query(|sql| &sql.stats).bind(name).bind(session.now);
+        let queued: i64 = session
+            .one(query)
+            .await?
+            .try_get("queued")
+            .map_err(failed)?;
+        settings.admit(queue, u64::try_from(queued).unwrap_or(0), *new)?;
+    }
+    Ok(())
 }
 
 /// What subscribers hear of a new document; they are told no time.
@@ -81,13 +148,14 @@ fn notice(document: &NewDocument) -> Notice {
 }
 
 /// Inserts the documents of these places where nothing stands in their way; answers with the ids of those
-/// that were.
+/// that were, or `None` where they have to be admitted.
 async fn insert(
     session: &mut Session<'_>,
     documents: &[NewDocument],
     keys: &[Option<Vec<u8>>],
     places: &[usize],
-) -> Result<HashSet<Uuid>> {
+    admitted: bool,
+) -> Result<Option<HashSet<Uuid>>> {
     let given: Vec<&NewDocument> = places.iter().map(|place| &documents[*place]).collect();
     let notices: Vec<Notice> = given.iter().map(|document| notice(document)).collect();
     let texts = |of: fn(&NewDocument) -> &str| -> Vec<String> {
@@ -140,11 +208,13 @@ async fn insert(
         .bind(session.sender.channel())
         .bind(session.sender.message(&notices))
         .bind(session.sender.look_again())
-        .bind(session.alone);
+        .bind(session.alone)
+        .bind(admitted);
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
     for row in &rows {
-        let id: Uuid = row.try_get("id").map_err(failed)?;
+        let id: Option<Uuid> = row.try_get("id").map_err(failed)?;
+        let Some(id) = id else { return Ok(None) };
         if row.try_get("kept").map_err(failed)? {
             made.insert(id);
         } else {
@@ -155,7 +225,7 @@ async fn insert(
         let query = session.query(|sql| &sql.enqueue_withdraw).bind(lost);
         session.run(query).await?;
     }
-    Ok(made)
+    Ok(Some(made))
 }
 
 /// What stands for the documents of these places: place, id, state.
