@@ -19,6 +19,7 @@ pub mod event;
 mod ext;
 pub mod extract;
 pub mod fair;
+pub mod library;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;
