@@ -47,4 +47,4 @@ pub use processor::{BatchReport, Processor, ProcessorOptions};
 pub use queue::{QueueName, QueueSettings, QueueStats};
 pub use retry::{Backoff, RetryPolicy};
 pub use state::State;
-pub use store::{Store, StoreExt};
+pub use store::{FullStore, Store, StoreExt};
