@@ -33,6 +33,7 @@
 // A test panics by design, and says why with `expect` or `assert`.
 #![allow(clippy::missing_panics_doc)]
 
+use kbqueue_core::library::Library;
 use kbqueue_core::outbox::Outbox;
 use kbqueue_core::schedule::Schedules;
 use kbqueue_core::{Clock, Store, TestClock};
@@ -42,6 +43,7 @@ pub mod claim;
 pub mod control;
 pub mod enqueue;
 pub mod fence;
+pub mod library;
 pub mod limits;
 pub mod model;
 pub mod notices;
@@ -119,6 +121,31 @@ macro_rules! __schedules_promises {
                 missed_ticks_go_by_the_plan,
                 a_doubled_hour_has_one_tick,
                 a_refused_tick_stays_due,
+            }
+        }
+    };
+}
+
+/// Makes tests of the promises of a [`Library`], as [`suite!`] does of those of a store.
+#[macro_export]
+macro_rules! library_suite {
+    ($factory:expr) => {
+        $crate::__library_promises! { tests [$factory, run_library] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __library_promises {
+    ($form:ident $arguments:tt) => {
+        $crate::__promises! { $form $arguments
+            library {
+                all_images_are_listed_newest_first,
+                images_are_of_a_document_a_page_a_size_and_a_date,
+                a_search_finds_chunks_with_all_its_words,
+                hits_are_listed_newest_first,
+                nothing_in_a_search_is_an_operator,
+                only_what_readers_see_is_found,
             }
         }
     };
@@ -337,6 +364,19 @@ pub fn run_schedules<S: Schedules, G>(
     });
 }
 
+/// Tests one promise of a library on a fresh store.
+///
+/// # Panics
+/// Where the store breaks it.
+pub fn run_library<S: Library, G>(
+    factory: impl AsyncFn(Clock) -> (S, G),
+    promise: impl AsyncFn(&dyn Library, &TestClock),
+) {
+    run_as(factory, async |store: &S, clock| {
+        promise(store, clock).await
+    });
+}
+
 fn run_as<S, G>(factory: impl AsyncFn(Clock) -> (S, G), promise: impl AsyncFn(&S, &TestClock)) {
     runtime().block_on(async {
         let clock = TestClock::new();
@@ -383,6 +423,7 @@ mod tests {
             .iter()
             .chain(&crate::__outbox_promises! { names [] })
             .chain(&crate::__schedules_promises! { names [] })
+            .chain(&crate::__library_promises! { names [] })
             .map(|name| (*name).to_owned())
             .collect();
         written.sort();

@@ -12,9 +12,12 @@ use crate::chunk::ChunkOptions;
 use crate::document::{Document, DocumentId, NewDocument, Properties};
 use crate::error::StoreError;
 use crate::event::Subscription;
+use crate::library::Library;
 use crate::lifecycle::{Cursor, LeaseId};
+use crate::outbox::Outbox;
 use crate::output::{Chunk, Image, Page, Progress};
 use crate::queue::{QueueName, QueueSettings, QueueStats};
+use crate::schedule::Schedules;
 use crate::state::{CrashLimits, Event, Outcome, State};
 
 pub use crate::ext::StoreExt;
@@ -105,6 +108,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Notices of what changes from now on, in this process and, sooner or later, in others.
     async fn subscribe(&self) -> Result<Subscription>;
 }
+
+/// A store that can do everything: what a service with webhooks, schedules and a dashboard needs.
+/// Whatever implements its parts is one.
+pub trait FullStore: Outbox + Schedules + Library {}
+
+impl<S: Outbox + Schedules + Library> FullStore for S {}
 
 /// What an enqueue answers for one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

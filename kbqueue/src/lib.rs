@@ -31,6 +31,7 @@
 //! - `redis`: the store for many machines, in memory, [`redis`].
 //! - `pdf`: the PDF extractor, [`pdf`].
 //! - `axum`: mountable HTTP routers, [`axum`].
+//! - `webhook`: signed delivery of what happened to documents, [`webhook`].
 //!
 //! # What is promised
 //! Delivery is at least once; what is stored is as if once. Every write of a worker carries the id of
@@ -50,11 +51,15 @@ pub use kbqueue_postgres as postgres;
 pub use kbqueue_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use kbqueue_sqlite as sqlite;
+#[cfg(feature = "webhook")]
+pub use kbqueue_webhook as webhook;
 
 /// Opens a store by address, and brings it to this release's schema where it is older:
 /// - `sqlite:PATH`, relative to the working directory, made where it is missing (feature `sqlite`);
 /// - `postgres://USER:PASSWORD@HOST/DATABASE` (feature `postgres`);
 /// - `redis://HOST:PORT` (feature `redis`), or the address of any node of a Redis Cluster.
+///
+/// It answers with what every store is. Outbox, schedules and library belong to the stores' own types.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] where the address names no store that this build knows, or one that it

@@ -7,3 +7,5 @@ kbqueue_conformance::suite!(async |clock: Clock| (MemoryStore::with_clock(clock)
 kbqueue_conformance::outbox_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));
 
 kbqueue_conformance::schedules_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));
+
+kbqueue_conformance::library_suite!(async |clock: Clock| (MemoryStore::with_clock(clock), ()));

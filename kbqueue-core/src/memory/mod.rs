@@ -4,6 +4,7 @@
 //! It is for tests and for trying things out: nothing survives the process, and nothing is tuned. A
 //! claim looks at each line of its queues, and at each waiting document where it finds too few.
 
+mod library;
 mod outbox;
 mod schedule;
 mod tables;
