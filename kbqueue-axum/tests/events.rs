@@ -65,7 +65,10 @@ async fn settings_and_other_queues() {
     let mut other = Events::open(&service.app, &format!("{EVENTS}?queue=other")).await;
     assert_eq!(other.wait_for("snapshot").await["queue_name"], "other");
     let queue = QueueName::default();
-    let paused = QueueSettings { paused: true };
+    let paused = QueueSettings {
+        paused: true,
+        ..QueueSettings::default()
+    };
     service.store.configure(&queue, paused).await.unwrap();
     assert_eq!(events.wait_for("queue").await["paused"], true);
     let mut document = new_document();
