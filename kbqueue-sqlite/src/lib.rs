@@ -24,7 +24,8 @@
 //! - **No busy errors.** All writes of a process go through one connection, in order; other processes on
 //!   the same file are waited for, up to [`SqliteOptions::patience`]. Reads wait for nobody.
 //! - **Flat cost.** A claim reads the front of an index, a status page reads one row of counts, whatever
-//!   the number of documents.
+//!   the number of documents. Where a queue has a rate or a maximum, a claim reads a line for each of up to
+//!   64 tenants, or for more where those are at their limits.
 //! - **Your database too.** Tables are prefixed `kbqueue_` and have their own migrations, so the file can
 //!   be the host application's, sqlx migrations included. [`SqliteStore::enqueue_in`] takes documents in
 //!   inside the host's own transaction.

@@ -31,7 +31,7 @@ impl Outbox for SqliteStore {
             .fetch_all(self.readers())
             .await
             .map_err(failed)?;
-        rows.iter().map(|row| read("an endpoint", row)).collect()
+        Ok(endpoints(queue, &rows))
     }
 
     async fn put_endpoint(&self, endpoint: Endpoint) -> Result<()> {
@@ -64,9 +64,7 @@ impl Outbox for SqliteStore {
             .fetch_all(self.readers())
             .await
             .map_err(failed)?;
-        rows.iter()
-            .map(|(_, row)| read("a delivery", row))
-            .collect()
+        Ok(changed(&rows).into_iter().map(|read| read.now).collect())
     }
 
     async fn replay(
@@ -96,7 +94,14 @@ struct Changed {
     now: Delivery,
 }
 
-/// Deliveries to be changed; those that cannot be read are reported and left out.
+/// Endpoints of a queue; those that cannot be read are reported and left out.
+fn endpoints(queue: &QueueName, rows: &[String]) -> Vec<Endpoint> {
+    readable(rows.iter().map(String::as_str), |row| {
+        read(format!("an endpoint of queue {queue}"), row)
+    })
+}
+
+/// Deliveries, as they were read; those that cannot be read are reported and left out.
 fn changed<'a>(rows: impl IntoIterator<Item = &'a (i64, String)>) -> Vec<Changed> {
     let read = |(key, row): &(i64, String)| {
         let read = |row: &str| read::<Delivery>(format!("the delivery in row {key}"), row);
@@ -422,12 +427,10 @@ async fn disable(
         .fetch_all(&mut *conn)
         .await
         .map_err(failed)?;
-    for row in &rows {
-        let mut endpoint: Endpoint = read("an endpoint", row)?;
-        if endpoint.id == id {
-            endpoint.disabled = Some(error.to_owned());
-            put(conn, &endpoint).await?;
-        }
+    let mut endpoints = endpoints(queue, &rows).into_iter();
+    if let Some(mut endpoint) = endpoints.find(|endpoint| endpoint.id == id) {
+        endpoint.disabled = Some(error.to_owned());
+        put(conn, &endpoint).await?;
     }
     Ok(())
 }

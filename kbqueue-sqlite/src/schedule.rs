@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kbqueue_core::error::{BoxError, chain};
 use kbqueue_core::schedule::{Firing, Plan, Schedule, Schedules, Timetable};
 use kbqueue_core::store::{Enqueued, Result};
 use kbqueue_core::{Notice, QueueName};
@@ -38,11 +39,13 @@ impl Schedules for SqliteStore {
                 .await
                 .map_err(failed)?;
         let now = self.now();
-        let schedules = rows.iter().map(|row| schedule(queue, row));
-        Ok(Timetable {
-            schedules: schedules.collect::<Result<_>>()?,
-            now,
-        })
+        // One that a newer release wrote must not keep the others from being fired.
+        let readable = |row: &(String, String, i64, i64)| {
+            let report = |error| tracing::error!(error = chain(&error), "a schedule was left out");
+            schedule(queue, row).map_err(report).ok()
+        };
+        let schedules = rows.iter().filter_map(readable).collect();
+        Ok(Timetable { schedules, now })
     }
 
     async fn fire(&self, firing: Firing) -> Result<Option<Vec<Enqueued>>> {
@@ -52,9 +55,7 @@ impl Schedules for SqliteStore {
 
 fn schedule(queue: &QueueName, row: &(String, String, i64, i64)) -> Result<Schedule> {
     let (name, plan, next_at, revision) = row;
-    let bad = |error: kbqueue_core::error::BoxError| {
-        malformed(format!("schedule {name} of queue {queue}"), error)
-    };
+    let bad = |error: BoxError| malformed(format!("schedule {name} of queue {queue}"), error);
     Ok(Schedule {
         queue: queue.clone(),
         name: name.clone(),

@@ -190,3 +190,19 @@ async fn an_admission_limit_of_another_process_counts_at_once() {
     limited(&there, QueueSettings::default()).await;
     here.enqueue(vec![document("b.pdf")]).await.unwrap();
 }
+
+/// A line that turns out to hold less than its share leaves the rest of it to the others.
+#[tokio::test]
+async fn a_claim_within_limits_fills_its_slots_from_one_long_line() {
+    let file = File::new();
+    let store = file.store().await;
+    let settings = QueueSettings {
+        max_processing: Some(15),
+        ..QueueSettings::default()
+    };
+    limited(&store, settings).await;
+    fill(&store, 30, |n| (n == 0).then(|| "short".to_owned())).await;
+    assert_eq!(claim(&store, 12).await.documents.len(), 12);
+    let claims = claim(&store, 12).await;
+    assert_eq!((claims.documents.len(), claims.held_back), (3, true));
+}

@@ -5,6 +5,7 @@ mod counts;
 mod drops;
 mod limits;
 mod plans;
+mod production;
 mod rows;
 mod sharing;
 mod support;

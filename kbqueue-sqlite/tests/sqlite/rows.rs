@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use kbqueue_core::state::CrashLimits;
-use kbqueue_core::store::DocumentQuery;
+use kbqueue_core::state::{CrashLimits, Outcome};
+use kbqueue_core::store::{DocumentQuery, Settlement};
 use kbqueue_core::{Store, StoreError};
 use sqlx::AssertSqlSafe;
 
@@ -115,4 +115,31 @@ async fn the_reaper_looks_behind_rows_that_cannot_be_read() {
     assert_eq!(reaped[0].id, held[3].id);
     let log = log.text();
     assert!(held[..3].iter().all(|d| log.contains(&d.id.to_string())));
+}
+
+/// A document that is released at every shutdown keeps a history that ends.
+#[tokio::test]
+async fn a_row_does_not_grow_with_every_attempt() {
+    let file = File::new();
+    let store = file.store().await;
+    let id = stored(&store, document("a.pdf")).await.id;
+    let mut conn = file.connection().await;
+    let stored = "select json_array_length('[' || ltrim(attempts, ',') || ']')
+        from kbqueue_documents";
+    for _ in 0..70 {
+        let held = claim(&store, 1).await.documents.remove(0);
+        let settlement = Settlement {
+            document: id,
+            lease_id: held.lifecycle.lease.unwrap().id,
+            outcome: Outcome::Release,
+        };
+        store.settle(vec![settlement]).await.unwrap();
+        let length: i64 = sqlx::query_scalar(stored)
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        assert!(length < 40, "{length}");
+    }
+    let attempts = store.document(id).await.unwrap().unwrap().attempts;
+    assert_eq!(attempts.len(), 20);
 }
