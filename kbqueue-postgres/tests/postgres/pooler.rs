@@ -64,7 +64,7 @@ async fn connect(address: &str, user: &str, database: &str) -> Backend {
 }
 
 /// A message's kind, and all its bytes.
-async fn message(from: &mut BufReader<OwnedReadHalf>) -> std::io::Result<(u8, Vec<u8>)> {
+pub(crate) async fn message(from: &mut BufReader<OwnedReadHalf>) -> std::io::Result<(u8, Vec<u8>)> {
     let kind = from.read_u8().await?;
     let length = from.read_u32().await?;
     let mut bytes = vec![kind];
