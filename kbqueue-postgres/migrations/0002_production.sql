@@ -35,8 +35,11 @@ create table kbqueue.deliveries (
     ended_at    bigint,
     primary key (queue, endpoint, document, version)
 );
-create index deliveries_due on kbqueue.deliveries (queue, endpoint, due_at, document) where state = 'pending';
-create index deliveries_leased on kbqueue.deliveries (queue, endpoint, due_at) where lease_id is not null;
+-- Two indexes, so that the few under lease are found among the many that wait for their time.
+create index deliveries_due on kbqueue.deliveries (queue, endpoint, due_at, document)
+    where state = 'pending' and lease_id is null;
+create index deliveries_leased on kbqueue.deliveries (queue, endpoint, due_at, document)
+    where lease_id is not null;
 create index deliveries_done on kbqueue.deliveries (ended_at) where state = 'delivered';
 
 -- What is enqueued by the clock.

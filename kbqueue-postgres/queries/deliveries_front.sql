@@ -12,8 +12,7 @@ with instant as materialized (
 known as materialized (
     select e.*, i.now, (
         select count(*) from kbqueue.deliveries as d
-        where d.queue = e.queue and d.endpoint = e.endpoint and d.state = 'pending'
-          and d.lease_id is not null and d.due_at > i.now
+        where d.queue = e.queue and d.endpoint = e.endpoint and d.lease_id is not null and d.due_at > i.now
           and (
               select true from kbqueue.deliveries as b
               where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
@@ -25,28 +24,63 @@ known as materialized (
     cross join instant as i
 )
 select
-    k.place, k.leased, k.now, (
-        select d.due_at from kbqueue.deliveries as d
-        where d.queue = k.queue and d.endpoint = k.endpoint and d.state = 'pending' and d.due_at > k.now
-          and (
-              select true from kbqueue.deliveries as b
-              where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
-                and b.version < d.version and b.state = 'pending'
-              limit 1
-          ) is null
-        order by d.due_at limit 1
+    k.place, k.leased, k.now, least(
+        (
+            select d.due_at from kbqueue.deliveries as d
+            where d.queue = k.queue and d.endpoint = k.endpoint and d.state = 'pending'
+              and d.lease_id is null and d.due_at > k.now
+              and (
+                  select true from kbqueue.deliveries as b
+                  where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
+                    and b.version < d.version and b.state = 'pending'
+                  limit 1
+              ) is null
+            order by d.due_at, d.document limit 1
+        ),
+        (
+            select d.due_at from kbqueue.deliveries as d
+            where d.queue = k.queue and d.endpoint = k.endpoint and d.lease_id is not null and d.due_at > k.now
+              and (
+                  select true from kbqueue.deliveries as b
+                  where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
+                    and b.version < d.version and b.state = 'pending'
+                  limit 1
+              ) is null
+            order by d.due_at, d.document limit 1
+        )
     ) as next_due,
     d.*
 from known as k
 left join lateral (
-    select * from kbqueue.deliveries as d
-    where d.queue = k.queue and d.endpoint = k.endpoint and d.state = 'pending' and d.due_at <= k.now
-      and (
-          select true from kbqueue.deliveries as b
-          where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
-            and b.version < d.version and b.state = 'pending'
-          limit 1
-      ) is null
+    select * from (
+        (
+            select * from kbqueue.deliveries as d
+            where d.queue = k.queue and d.endpoint = k.endpoint and d.state = 'pending'
+              and d.lease_id is null and d.due_at <= k.now
+              and (
+                  select true from kbqueue.deliveries as b
+                  where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
+                    and b.version < d.version and b.state = 'pending'
+                  limit 1
+              ) is null
+            order by d.due_at, d.document
+            limit greatest(least($3, $4 - k.leased), 0)
+        )
+        union all
+        (
+            select * from kbqueue.deliveries as d
+            where d.queue = k.queue and d.endpoint = k.endpoint and d.lease_id is not null
+              and d.due_at <= k.now
+              and (
+                  select true from kbqueue.deliveries as b
+                  where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
+                    and b.version < d.version and b.state = 'pending'
+                  limit 1
+              ) is null
+            order by d.due_at, d.document
+            limit greatest(least($3, $4 - k.leased), 0)
+        )
+    ) as d
     order by d.due_at, d.document
     limit greatest(least($3, $4 - k.leased), 0)
 ) as d on true

@@ -1,6 +1,6 @@
 //! Documents come in.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
@@ -33,7 +33,7 @@ pub(crate) async fn enqueue(
         .collect();
     let mut answers: Vec<Option<Enqueued>> = vec![None; documents.len()];
     let mut notices = Vec::new();
-    let mut admitted = false;
+    let mut limited = false;
     loop {
         let open: Vec<usize> = (0..answers.len())
             .filter(|i| answers[*i].is_none())
@@ -52,14 +52,12 @@ pub(crate) async fn enqueue(
                 first.push(index);
             }
         }
-        let Some(made) = insert(session, documents, &keys, &first, admitted).await? else {
-            if admission == Admission::None {
-                return Ok(None);
-            }
-            admit(session, documents, &keys, admission).await?;
-            admitted = true;
-            continue;
-        };
+        let inserted = insert(session, documents, &keys, &first).await?;
+        if inserted.limited && session.alone {
+            return Ok(None);
+        }
+        limited |= inserted.limited;
+        let made = inserted.made;
         for index in first {
             let document = &documents[index];
             if made.contains(&document.id.0) {
@@ -79,66 +77,60 @@ pub(crate) async fn enqueue(
             answers[index] = Some(Enqueued { id, state, created });
         }
     }
-    let answers = answers.into_iter().flatten().collect();
+    let answers: Vec<Enqueued> = answers.into_iter().flatten().collect();
+    if limited {
+        admit(session, documents, &answers, admission).await?;
+    }
     Ok(Some((answers, notices)))
 }
 
-/// How queues that take in no more than so many are looked after.
+/// How it is counted what a queue that takes in no more than so many has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Not at all: where there is one, the enqueue answers `None`, and nothing was inserted.
-    None,
-    /// Nobody else can take up the room before the transaction is over.
+    /// One after the other: nobody else counts before this transaction is over.
     Exact,
-    /// Nobody waits for the transaction.
+    /// Nobody waits for this transaction.
     Rough,
 }
 
-/// Checks that all documents of a batch that would be made may be.
+/// Checks that those of a batch that were just made may be. (Afterwards, as an insert may wait for somebody's
+/// transaction, and nobody is to wait for that with it. The transaction is rolled back where they may not.)
 async fn admit(
     session: &mut Session<'_>,
     documents: &[NewDocument],
-    keys: &[Option<Vec<u8>>],
+    answers: &[Enqueued],
     admission: Admission,
 ) -> Result<()> {
-    let queues: BTreeSet<&str> = documents.iter().map(|d| d.queue.as_str()).collect();
+    let mut made: BTreeMap<&QueueName, u64> = BTreeMap::new();
+    for (document, answer) in documents.iter().zip(answers) {
+        *made.entry(&document.queue).or_default() += u64::from(answer.created);
+    }
+    let queues: Vec<&str> = made.keys().map(|queue| queue.as_str()).collect();
     let query = session.query(|sql| match admission {
         Admission::Exact => &sql.enqueue_limits,
-        Admission::None | Admission::Rough => &sql.enqueue_limits_roughly,
+        Admission::Rough => &sql.enqueue_limits_roughly,
     });
-    let query = query.bind(queues.into_iter().collect::<Vec<_>>());
-    let limited = session.all(query).await?;
-    let places: Vec<usize> = (0..documents.len()).collect();
-    let existing = existing(session, documents, keys, &places).await?;
-    let existing: HashSet<usize> = existing.into_iter().map(|(place, ..)| place).collect();
-    let mut ids = HashSet::new();
-    let mut seen = HashSet::new();
-    let mut made: HashMap<&QueueName, u64> = HashMap::new();
-    for place in places.into_iter().filter(|place| !existing.contains(place)) {
-        let (document, key) = (&documents[place], keys[place].as_deref());
-        let key = key.map(|key| (&document.queue, key));
-        // Of the same in one batch, one is made.
-        if !ids.contains(&document.id) && key.is_none_or(|key| !seen.contains(&key)) {
-            ids.insert(document.id);
-            seen.extend(key);
-            *made.entry(&document.queue).or_default() += 1;
-        }
-    }
-    for row in &limited {
+    for row in &session.all(query.bind(queues)).await? {
         let name: &str = row.try_get("name").map_err(failed)?;
         let settings = codec::settings(row, name)?;
-        let Some((queue, new)) = made.iter().find(|(queue, _)| queue.as_str() == name) else {
+        let Some((queue, made)) = made.iter().find(|(queue, _)| queue.as_str() == name) else {
             continue;
         };
         let query = session.query(|sql| &sql.stats).bind(name).bind(session.now);
-        let queued: i64 = session
-            .one(query)
-            .await?
-            .try_get("queued")
-            .map_err(failed)?;
-        settings.admit(queue, u64::try_from(queued).unwrap_or(0), *new)?;
+        let row = session.one(query).await?;
+        let queued: i64 = row.try_get("queued").map_err(failed)?;
+        let queued = u64::try_from(queued).unwrap_or(0);
+        settings.admit(queue, queued.saturating_sub(*made), *made)?;
     }
     Ok(())
+}
+
+/// What an insert did.
+struct Inserted {
+    made: HashSet<Uuid>,
+    /// Whether a queue takes in no more than so many. Then nothing was made by a statement that is a transaction
+    /// of its own.
+    limited: bool,
 }
 
 /// What subscribers hear of a new document; they are told no time.
@@ -148,14 +140,13 @@ fn notice(document: &NewDocument) -> Notice {
 }
 
 /// Inserts the documents of these places where nothing stands in their way; answers with the ids of those
-/// that were, or `None` where they have to be admitted.
+/// that were.
 async fn insert(
     session: &mut Session<'_>,
     documents: &[NewDocument],
     keys: &[Option<Vec<u8>>],
     places: &[usize],
-    admitted: bool,
-) -> Result<Option<HashSet<Uuid>>> {
+) -> Result<Inserted> {
     let given: Vec<&NewDocument> = places.iter().map(|place| &documents[*place]).collect();
     let notices: Vec<Notice> = given.iter().map(|document| notice(document)).collect();
     let texts = |of: fn(&NewDocument) -> &str| -> Vec<String> {
@@ -208,13 +199,16 @@ async fn insert(
         .bind(session.sender.channel())
         .bind(session.sender.message(&notices))
         .bind(session.sender.look_again())
-        .bind(session.alone)
-        .bind(admitted);
+        .bind(session.alone);
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
+    let mut limited = false;
     for row in &rows {
         let id: Option<Uuid> = row.try_get("id").map_err(failed)?;
-        let Some(id) = id else { return Ok(None) };
+        let Some(id) = id else {
+            limited = true;
+            continue;
+        };
         if row.try_get("kept").map_err(failed)? {
             made.insert(id);
         } else {
@@ -225,7 +219,7 @@ async fn insert(
         let query = session.query(|sql| &sql.enqueue_withdraw).bind(lost);
         session.run(query).await?;
     }
-    Ok(Some(made))
+    Ok(Inserted { made, limited })
 }
 
 /// What stands for the documents of these places: place, id, state.

@@ -25,6 +25,14 @@
 //!   row and what was not added to it yet, whatever the number of documents, on a table that was never
 //!   analysed too, and while somebody's long transaction keeps the server from cleaning up: a process
 //!   remembers up to where it emptied each line, and learns of whatever comes in before that place.
+//! - **Limits for all processes.** Rate, documents at once, of one tenant, and waiting ones hold whoever claims
+//!   and enqueues: claims of a queue that has some come one after the other, by a lock on its row. A queue without
+//!   any pays nothing for that. Inside a host's transaction, `max_queued` is approximate: nobody waits for it.
+//! - **An outbox and schedules** ([`Outbox`](kbqueue_core::outbox::Outbox),
+//!   [`Schedules`](kbqueue_core::schedule::Schedules)): what has to be delivered is written by the statement that
+//!   changes the document, and a tick enqueues in the transaction that sets the next one.
+//! - **Upgrades while it runs.** The release before goes on beside this one, on a schema that this one migrated; it
+//!   obeys `paused`, but no limits, and writes nothing down for endpoints.
 //! - **Your database too.** Everything is in one schema with its own record of migrations, so the host's own
 //!   tables and sqlx migrations are not touched. [`PostgresStore::enqueue_in`] takes documents in inside
 //!   the host's own transaction, however long that is open; [`PostgresStore::migrations_sql`] prints the
@@ -38,8 +46,9 @@
 //! # What it cannot
 //! - Be quite flat while a transaction is open for long: the first claim of a process, and its first one after a
 //!   minute of none, walk over what was claimed since that transaction began; so do claims behind documents
-//!   that are left to another fingerprint or cannot be read, claims among what was retried or scheduled, and
-//!   each call of the reaper and of purge. All of it is over when the transaction ends and vacuum was there.
+//!   that are left to another fingerprint or cannot be read, claims among what was retried or scheduled, claims of
+//!   queues with limits on what is processing, and each call of the reaper and of purge. All of it is over when the transaction ends and vacuum was there.
+//! - Claim from a queue with limits faster than the server commits one transaction after the other.
 //! - Survive an asynchronous failover whole: what the old primary committed and the new one never got is
 //!   gone. Documents that were enqueued then are gone with their ids, so enqueueing them again makes them
 //!   anew; leases that were given then are lost, and their holders' writes refused.

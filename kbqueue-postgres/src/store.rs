@@ -180,7 +180,7 @@ impl PostgresStore {
         let mut conn = self.pool().acquire().await.map_err(failed)?;
         let mut session = self.session(&mut conn);
         session.alone = true;
-        match enqueue::enqueue(&mut session, documents, Admission::None).await {
+        match enqueue::enqueue(&mut session, documents, Admission::Exact).await {
             Ok(Some((answers, notices))) => {
                 self.committed(notices).await;
                 Ok(Some(answers))

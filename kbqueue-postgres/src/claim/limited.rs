@@ -105,6 +105,9 @@ impl Limits {
 
     /// Reads as much of the first lines as may be dealt to them, and what can go on without a token wherever
     /// it stands. Answers whether lines behind these could get nothing.
+    ///
+    /// More is locked than is dealt. Other claims of these queues wait anyway; those of queues without limits that
+    /// are served together with these come back after a moment.
     pub(super) async fn read(
         &mut self,
         session: &mut Session<'_>,

@@ -194,6 +194,36 @@ async fn a_hosts_transaction_keeps_nobody_from_a_limited_queue() {
     tx.rollback().await.unwrap();
 }
 
+/// Who enqueues what the host is about to enqueue has to wait for it, and alone.
+#[tokio::test]
+async fn who_waits_for_a_host_keeps_nobody_from_a_limited_queue() {
+    let place = Place::new();
+    let store = place.store().await;
+    let settings = QueueSettings {
+        max_queued: Some(9),
+        max_processing: Some(9),
+        ..QueueSettings::default()
+    };
+    configure(&store, settings).await;
+    let mut host = place.connection().await;
+    let mut tx = host.begin().await.unwrap();
+    let same = document("a.pdf");
+    store.enqueue_in(&mut tx, vec![same.clone()]).await.unwrap();
+    let waiting = tokio::spawn({
+        let (store, same) = (store.clone(), same.clone());
+        async move { store.enqueue(vec![document("b.pdf"), same]).await }
+    });
+    crate::host::wait_for_a_waiter(&place).await;
+    let other = stored(&store, document("c.pdf"));
+    let other = soon(other).await.id;
+    let held = soon(claim(&store, 5)).await.documents;
+    assert_eq!(held.iter().map(|d| d.id).collect::<Vec<_>>(), [other]);
+    tx.commit().await.unwrap();
+    let answers = soon(waiting).await.unwrap().unwrap();
+    assert_eq!((answers[0].created, answers[1].created), (true, false));
+    assert_eq!(queued(&store).await, 2);
+}
+
 /// The same asked of the reference.
 struct Pair {
     store: PostgresStore,

@@ -14,4 +14,5 @@ mod schema;
 mod sharing;
 mod support;
 mod text;
+mod trips;
 mod upgrade;

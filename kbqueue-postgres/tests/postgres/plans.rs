@@ -1,14 +1,21 @@
 //! What calls cost on a table that was filled and never analysed, counted by the server itself.
 
+use std::num::NonZeroU32;
+
 use kbqueue_core::lifecycle::Lifecycle;
+use kbqueue_core::limits::Rate;
+use kbqueue_core::outbox::{
+    DeliveryOutcome, DeliveryRequest, DeliverySettlement, Endpoint, EndpointId, EventKind, Outbox,
+};
 use kbqueue_core::state::{CrashLimits, Outcome};
 use kbqueue_core::store::{DocumentQuery, Settlement};
-use kbqueue_core::{QueueName, State, Store};
+use kbqueue_core::{LeaseId, QueueName, QueueSettings, State, Store};
 use kbqueue_postgres::PostgresStore;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
+use uuid::Uuid;
 
-use crate::support::{Place, claim, document, soon, stored};
+use crate::support::{LEASE, Place, claim, document, soon, stored};
 
 /// Rows read from indexes and tables, and pages looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,7 @@ async fn fill(place: &Place, documents: i32) {
         "arrivals",
         "queues",
         "keys",
+        "deliveries",
     ] {
         let off = format!("alter table kbqueue.{table} set (autovacuum_enabled = off)");
         sqlx::query(place.sql(&off))
@@ -169,6 +177,116 @@ async fn calls_cost_as_much_with_many_documents_as_with_few() {
     };
     // Not to the row: what other tests keep alive decides how soon changed rows are passed over. And the
     // indexes are a level or two deeper.
+    assert!(many.rows <= few.rows * 2, "{few:?}, then {many:?}");
+    assert!(many.pages <= few.pages * 2, "{few:?}, then {many:?}");
+}
+
+/// The same of a queue with limits of every kind.
+#[tokio::test]
+async fn limits_cost_as_much_with_many_documents_as_with_few() {
+    let mut costs = Vec::new();
+    for documents in [1_000, 60_000] {
+        let place = Place::new();
+        let store = place.store().await;
+        let settings = QueueSettings {
+            rate: Some(Rate {
+                burst: NonZeroU32::MAX,
+                ..Rate::new(1, 1).unwrap()
+            }),
+            max_processing: Some(9),
+            max_processing_per_tenant: Some(9),
+            max_queued: Some(100_000),
+            ..QueueSettings::default()
+        };
+        let queue = QueueName::default();
+        store.configure(&queue, settings).await.unwrap();
+        store.close().await;
+        let mut conn = place.connection().await;
+        fill(&place, documents).await;
+        costs.push(cost(&place, &mut conn, use_it).await);
+    }
+    let [few, many] = costs[..] else {
+        unreachable!()
+    };
+    assert!(many.rows <= few.rows * 2, "{few:?}, then {many:?}");
+    assert!(many.pages <= few.pages * 2, "{few:?}, then {many:?}");
+}
+
+/// Deliveries that are done, that wait for their time, and of another endpoint, make a claim no dearer.
+#[tokio::test]
+async fn deliveries_cost_as_much_with_many_as_with_few() {
+    let mut costs = Vec::new();
+    for count in [500, 20_000] {
+        let place = Place::new();
+        let store = place.store().await;
+        for number in [1, 2] {
+            let endpoint = Endpoint {
+                id: EndpointId(Uuid::from_u128(number)),
+                queue: QueueName::default(),
+                url: "https://example.com".to_owned(),
+                secret: Vec::new(),
+                events: EventKind::ALL.to_vec(),
+                disabled: None,
+            };
+            store.put_endpoint(endpoint).await.unwrap();
+        }
+        store.close().await;
+        let mut conn = place.connection().await;
+        fill(&place, 100).await;
+        let later = place.clock.now().as_microsecond() + 1_000_000_000;
+        let filled = sqlx::query(place.sql(
+            "insert into kbqueue.deliveries (
+                queue, endpoint, document, version, kind, occurred_at, data, state, attempts, due_at, ended_at
+            )
+            select 'default', ('00000000-0000-0000-0000-00000000000' || e)::uuid, gen_random_uuid(), 3,
+                'completed', n, '{}', s, 1, $2, case when s = 'delivered' then $2 end
+            from generate_series(1, $1) as n, generate_series(1, 2) as e,
+                unnest(array['delivered', 'pending']) as s",
+        ));
+        filled
+            .bind(count)
+            .bind(later)
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        let deliver = async |store: &PostgresStore| {
+            for _ in 0..8 {
+                work(store, 1).await;
+                let claims = store
+                    .claim_deliveries(DeliveryRequest {
+                        queues: vec![QueueName::default()],
+                        lease_ids: (0..30).map(|_| LeaseId::random()).collect(),
+                        lease: LEASE,
+                        per_endpoint: 50,
+                    })
+                    .await
+                    .unwrap();
+                assert_eq!(claims.deliveries.len(), 20);
+                let settlements = claims
+                    .deliveries
+                    .into_iter()
+                    .map(|(d, _)| DeliverySettlement {
+                        queue: d.queue,
+                        endpoint: d.endpoint,
+                        document: d.document,
+                        version: d.version,
+                        lease_id: d.lease_id.unwrap(),
+                        outcome: DeliveryOutcome::Delivered,
+                    });
+                let settled = store
+                    .settle_deliveries(settlements.collect())
+                    .await
+                    .unwrap();
+                assert!(settled.iter().all(|settled| *settled));
+                let age = std::time::Duration::from_secs(60);
+                assert_eq!(store.purge_deliveries(age, 10).await.unwrap(), 0);
+            }
+        };
+        costs.push(cost(&place, &mut conn, deliver).await);
+    }
+    let [few, many] = costs[..] else {
+        unreachable!()
+    };
     assert!(many.rows <= few.rows * 2, "{few:?}, then {many:?}");
     assert!(many.pages <= few.pages * 2, "{few:?}, then {many:?}");
 }

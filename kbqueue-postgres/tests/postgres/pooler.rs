@@ -2,17 +2,20 @@
 
 use std::collections::HashSet;
 
+use kbqueue_core::outbox::{
+    DeliveryOutcome, DeliveryRequest, DeliverySettlement, Endpoint, EndpointId, EventKind, Outbox,
+};
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::state::Outcome;
 use kbqueue_core::store::{DocumentQuery, OutputQuery, Settled, Settlement};
-use kbqueue_core::{DocumentId, Notice, Page, QueueName, State, Store};
+use kbqueue_core::{DocumentId, LeaseId, Notice, Page, QueueName, QueueSettings, State, Store};
 use kbqueue_postgres::{Pooler, PostgresOptions, PostgresStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::support::{Place, checkpoint, document, request, soon, subscribe};
+use crate::support::{LEASE, Place, checkpoint, document, request, soon, subscribe};
 
 /// One of the few connections that the pooler has to the server.
 type Backend = (BufReader<OwnedReadHalf>, OwnedWriteHalf);
@@ -64,7 +67,7 @@ async fn connect(address: &str, user: &str, database: &str) -> Backend {
 }
 
 /// A message's kind, and all its bytes.
-async fn message(from: &mut BufReader<OwnedReadHalf>) -> std::io::Result<(u8, Vec<u8>)> {
+pub(crate) async fn message(from: &mut BufReader<OwnedReadHalf>) -> std::io::Result<(u8, Vec<u8>)> {
     let kind = from.read_u8().await?;
     let length = from.read_u32().await?;
     let mut bytes = vec![kind];
@@ -134,8 +137,23 @@ fn page(number: u32) -> Page {
     }
 }
 
-/// The life of a document in a queue of its own, every answer checked.
+/// The life of a document in a queue of its own, with limits and an endpoint, every answer checked.
 async fn live(store: PostgresStore, queue: QueueName) {
+    let settings = QueueSettings {
+        max_processing: Some(1),
+        max_queued: Some(1),
+        ..QueueSettings::default()
+    };
+    store.configure(&queue, settings).await.unwrap();
+    let endpoint = Endpoint {
+        id: EndpointId(uuid::Uuid::new_v4()),
+        queue: queue.clone(),
+        url: "https://example.com".to_owned(),
+        secret: Vec::new(),
+        events: EventKind::ALL.to_vec(),
+        disabled: None,
+    };
+    store.put_endpoint(endpoint.clone()).await.unwrap();
     for round in 1..=5 {
         let mut new = document("a.pdf");
         new.queue.clone_from(&queue);
@@ -159,6 +177,25 @@ async fn live(store: PostgresStore, queue: QueueName) {
         };
         let settled = store.settle(vec![settlement]).await.unwrap();
         assert_eq!(settled, [Settled::In(State::Completed)]);
+        let request = DeliveryRequest {
+            queues: vec![queue.clone()],
+            lease_ids: vec![LeaseId::random()],
+            lease: LEASE,
+            per_endpoint: 1,
+        };
+        let claims = store.claim_deliveries(request).await.unwrap();
+        let (delivery, to) = claims.deliveries.into_iter().next().unwrap();
+        assert_eq!((delivery.document, to), (id, endpoint.clone()));
+        let settlement = DeliverySettlement {
+            queue: delivery.queue,
+            endpoint: delivery.endpoint,
+            document: delivery.document,
+            version: delivery.version,
+            lease_id: delivery.lease_id.unwrap(),
+            outcome: DeliveryOutcome::Delivered,
+        };
+        let settled = store.settle_deliveries(vec![settlement]).await.unwrap();
+        assert_eq!(settled, [true]);
         assert_eq!(store.document(id).await.unwrap().unwrap().id, id);
         let completed = DocumentQuery::in_state(queue.clone(), State::Completed);
         let listed = store.documents(completed).await.unwrap();
