@@ -3,7 +3,10 @@
 -- Locking: inside BEGIN IMMEDIATE, together with the documents counted, so counts never drift.
 with n as materialized (select value as v from json_each(?2))
 insert into kbqueue_queues (name, queued, processing, completed, failed, cancelled)
-select v ->> 0, v ->> '$[1][0]', v ->> '$[1][1]', v ->> '$[1][2]', v ->> '$[1][3]', v ->> '$[1][4]' from n where true
+select
+    v ->> 0,
+    v ->> '$[1][0]', v ->> '$[1][1]', v ->> '$[1][2]', v ->> '$[1][3]', v ->> '$[1][4]'
+from n where true
 on conflict (name) do update set
     queued = queued + excluded.queued,
     processing = processing + excluded.processing,

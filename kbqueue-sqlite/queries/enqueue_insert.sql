@@ -10,7 +10,8 @@ insert into kbqueue_documents (
 )
 select
     v ->> 0, v ->> 1,
-    (select id from kbqueue_lines as l where l.queue = v ->> 1 and l.tenant is v ->> 2), v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8,
+    (select id from kbqueue_lines as l where l.queue = v ->> 1 and l.tenant is v ->> 2),
+    v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8,
     v ->> 9, v ->> 10, v ->> 11, v ->> 12, v -> 13, v -> 14,
     'queued', '*', 1, 1, 1, 1, '{}'
 from n;

@@ -4,6 +4,7 @@
 -- Locking: none, one statement reads one snapshot. One row of counts, and the few workers there are.
 select
     coalesce(q.paused, 0) as paused,
+    q.settings,
     coalesce(q.queued, 0) as queued,
     coalesce(q.processing, 0) as processing,
     coalesce(q.completed, 0) as completed,

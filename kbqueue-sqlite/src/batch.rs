@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use kbqueue_core::document::Attempt;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::error::chain;
 use kbqueue_core::event::DocumentChange;
 use kbqueue_core::lifecycle::{Generation, Lifecycle};
@@ -18,6 +18,7 @@ use sqlx::SqliteConnection;
 
 use crate::codec::{self, Held, Rest};
 use crate::error::{failed, malformed};
+use crate::outbox;
 
 /// The text of a statement with `?1`, if one is named, and of those that count; together, so that they
 /// cross to the driver's thread once.
@@ -48,6 +49,8 @@ pub(crate) struct Batch {
     now: Timestamp,
     members: Vec<Member>,
     by_id: HashMap<DocumentId, usize>,
+    /// Whether anybody may want to hear of what happens.
+    heard: bool,
 }
 
 impl Batch {
@@ -70,6 +73,7 @@ impl Batch {
             now,
             members,
             by_id,
+            heard: true,
         }
     }
 
@@ -80,16 +84,17 @@ impl Batch {
         now: Timestamp,
     ) -> Result<Self> {
         let ids: std::collections::BTreeSet<DocumentId> = ids.collect();
-        let rows: String = sqlx::query_scalar(include_str!("../queries/load.sql"))
+        let (rows, heard): (String, bool) = sqlx::query_as(include_str!("../queries/load.sql"))
             .bind(json(&ids))
             .fetch_one(conn)
             .await
             .map_err(failed)?;
         let rows: Vec<&RawValue> = array("documents", &rows)?;
-        Ok(Self::new(
-            readable(rows.iter().map(|row| row.get()), codec::held),
-            now,
-        ))
+        let documents = readable(rows.iter().map(|row| row.get()), codec::held);
+        Ok(Self {
+            heard,
+            ..Self::new(documents, now)
+        })
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -141,6 +146,7 @@ impl Batch {
             counts.lines.entry(*line).or_default().1 = *turn;
         }
         counts.save_with(conn, counting!("save"), &written).await?;
+        forget_attempts(conn, &changed).await?;
         let keys: Vec<(i64, u8)> = changed.iter().filter_map(|m| m.key_change()).collect();
         run_for(conn, include_str!("../queries/save_keys.sql"), &keys).await?;
         let visible: Vec<_> = changed.iter().filter_map(|m| m.visible_change()).collect();
@@ -152,8 +158,31 @@ impl Batch {
             &obsolete,
         )
         .await?;
+        let events: Vec<_> = changed.iter().filter_map(|m| m.event()).collect();
+        if self.heard && !events.is_empty() {
+            outbox::write_down(conn, &events, self.now).await?;
+        }
         Ok(changed.iter().filter_map(|m| m.notice()).collect())
     }
+}
+
+/// Cuts histories back now and then, so that an ending attempt need not read them: they are never longer
+/// than twice what is kept.
+async fn forget_attempts(conn: &mut SqliteConnection, changed: &[&Member]) -> Result<()> {
+    let is_full = |m: &&&Member| {
+        m.attempt.is_some() && (m.life.attempt as usize).is_multiple_of(MAX_ATTEMPTS)
+    };
+    let full: Vec<i64> = changed.iter().filter(is_full).map(|m| m.held.key).collect();
+    if full.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("../queries/save_attempts.sql"))
+        .bind(json(&full))
+        .bind(i64::try_from(MAX_ATTEMPTS).unwrap_or(i64::MAX))
+        .execute(conn)
+        .await
+        .map_err(failed)?;
+    Ok(())
 }
 
 impl Member {
@@ -217,6 +246,16 @@ impl Member {
             .into_iter()
             .map(|n| (key, "pages", Some(n)));
         chunks.chain(pages).collect()
+    }
+
+    fn event(&self) -> Option<outbox::Event<'_>> {
+        let kind = kbqueue_core::outbox::event(&self.held.life, &self.life)?;
+        Some(outbox::Event {
+            queue: &self.held.queue,
+            document: self.held.id,
+            after: &self.life,
+            kind,
+        })
     }
 
     /// What subscribers hear; nothing of a mere renewal, which changes nothing that they see.
@@ -348,7 +387,7 @@ pub(crate) fn array<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result
 /// Decodes rows and leaves out those that cannot be read, so that one does not stop the others.
 pub(crate) fn readable<'a, T>(
     rows: impl Iterator<Item = &'a str>,
-    decode: fn(&str) -> Result<T>,
+    decode: impl Fn(&str) -> Result<T>,
 ) -> Vec<T> {
     let report = |error: StoreError| {
         tracing::error!(error = chain(&error), "a row was left out");

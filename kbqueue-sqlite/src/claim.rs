@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::batch::{Batch, Counts, array, json, readable};
+use crate::batch::{Batch, Counts, array, json, readable, run_for};
 use crate::codec::{self, Held};
 use crate::error::failed;
+use crate::limits::{self, Limits};
 
 /// Claims for `request`. Answers also with what to tell subscribers after the commit.
 ///
@@ -36,18 +37,14 @@ pub(crate) async fn claim(
         audience: codec::audience(Some(&request.fingerprint)),
         now,
     };
-    let front = asked.front(conn, slots).await?;
-    let refused = front.iter().filter_map(|line| line.refused).min();
-
-    let mut turn = front.first().map_or(0, |line| line.dealt);
+    let chosen = asked.choose(conn, slots).await?;
+    let mut turn = chosen.dealt;
     let mut turns = HashMap::new();
-    let mut claimed = Vec::with_capacity(slots);
-    for (held, document) in deal_out(front, slots) {
+    for (held, _) in &chosen.documents {
         turn += 1;
         turns.insert(held.line, turn);
-        claimed.push((held, document));
     }
-    let (members, mut documents): (Vec<Held>, Vec<Document>) = claimed.into_iter().unzip();
+    let (members, mut documents): (Vec<Held>, Vec<Document>) = chosen.documents.into_iter().unzip();
     let mut batch = Batch::new(members, now);
     for (document, lease_id) in documents.iter_mut().zip(&request.lease_ids) {
         let applied = batch.apply(document.id, &asked.event(*lease_id));
@@ -57,46 +54,84 @@ pub(crate) async fn claim(
         }
     }
     let notices = batch.save(conn, &turns).await?;
+    run_for(
+        conn,
+        include_str!("../queries/claim_spend.sql"),
+        &chosen.full_at,
+    )
+    .await?;
     let next_due = if documents.len() < slots {
-        asked.next_due(conn, refused).await?
+        asked.next_due(conn, chosen.next_known).await?
     } else {
         None
     };
     let claims = Claims {
         documents,
         next_due,
-        held_back: false,
+        held_back: chosen.held_back,
     };
     Ok((claims, notices))
 }
 
+/// What a claim takes, and what it was told on the way.
+#[derive(Debug, Default)]
+pub(crate) struct Chosen {
+    /// In the order of the deal.
+    pub(crate) documents: Vec<(Held, Document)>,
+    /// How many documents were ever dealt, of all lines.
+    pub(crate) dealt: i64,
+    /// When the rate tokens of queues are all there again, where some were spent.
+    pub(crate) full_at: Vec<(String, i64)>,
+    /// A document waits until others are no longer processing.
+    pub(crate) held_back: bool,
+    /// When something falls due, or a token comes, as far as the lines that were read tell.
+    pub(crate) next_known: Option<i64>,
+}
+
 /// A line that has ready documents, and those at its front that were read.
-struct Line {
-    id: i64,
-    queue: String,
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) id: i64,
+    pub(crate) queue: String,
     tenant: Option<String>,
     turn: i64,
     /// How many documents were ever dealt, of all lines.
-    dealt: i64,
+    pub(crate) dealt: i64,
     /// How many are ready. Some of them may be reserved for another fingerprint, or unreadable.
     ready: u64,
+    /// The limits of its queue, if that has any.
+    pub(crate) limits: Option<Limits>,
     /// The first ones that can be claimed, in order.
-    claimable: Vec<(Held, Document)>,
-    /// Whether there are no others.
-    exhausted: bool,
+    pub(crate) claimable: Vec<Candidate>,
+    /// Whether there may be others, of those open to everybody and of those reserved for the worker.
+    pub(crate) more: [bool; 2],
     /// When the first of those met falls due that may not be claimed yet.
-    refused: Option<i64>,
+    pub(crate) refused: Option<i64>,
+}
+
+/// A document that can be claimed.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) held: Held,
+    pub(crate) document: Document,
+    /// Whether it is reserved for workers of the claimer's fingerprint.
+    pub(crate) reserved: bool,
 }
 
 impl Line {
     /// How many can be claimed, as far as is known.
     fn claimable(&self) -> u64 {
         let read = self.claimable.len() as u64;
-        if self.exhausted {
+        if self.more == [false; 2] {
             read
         } else {
             self.ready.max(read)
         }
+    }
+
+    /// The place of its turn.
+    pub(crate) fn place(&self) -> (i64, &str, Option<&str>) {
+        (self.turn, &self.queue, self.tenant.as_deref())
     }
 }
 
@@ -106,20 +141,26 @@ fn deal(slots: usize, lines: &[Line]) -> Vec<usize> {
 }
 
 /// The documents of the deal, in its order.
-fn deal_out(lines: Vec<Line>, slots: usize) -> Vec<(Held, Document)> {
+fn deal_out(lines: Vec<Line>, slots: usize) -> Chosen {
     let deal = deal(slots, &lines);
+    let dealt = lines.first().map_or(0, |line| line.dealt);
+    let next_known = lines.iter().filter_map(|line| line.refused).min();
     let mut fronts: Vec<_> = lines.into_iter().map(|l| l.claimable.into_iter()).collect();
-    deal.into_iter()
-        .filter_map(|line| fronts[line].next())
-        .collect()
+    let next = deal.into_iter().filter_map(|line| fronts[line].next());
+    Chosen {
+        documents: next.map(|next| (next.held, next.document)).collect(),
+        dealt,
+        next_known,
+        ..Chosen::default()
+    }
 }
 
 /// One claim, with what its statements are asked.
-struct Asked<'a> {
-    request: &'a ClaimRequest,
-    queues: String,
-    audience: String,
-    now: Timestamp,
+pub(crate) struct Asked<'a> {
+    pub(crate) request: &'a ClaimRequest,
+    pub(crate) queues: String,
+    pub(crate) audience: String,
+    pub(crate) now: Timestamp,
 }
 
 impl Asked<'_> {
@@ -168,11 +209,14 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// The lines to deal to, each read as far as its share goes.
-    async fn front(&self, conn: &mut SqliteConnection, slots: usize) -> Result<Vec<Line>> {
+    /// What to claim: of the lines whose turn it is, each read as far as its share goes.
+    async fn choose(&self, conn: &mut SqliteConnection, slots: usize) -> Result<Chosen> {
         let mut at_most = slots;
         loop {
             let mut lines = self.lines(conn, at_most).await?;
+            if lines.iter().any(|line| line.limits.is_some()) {
+                return self.choose_within_limits(conn, slots).await;
+            }
             self.read_shares(conn, &mut lines, slots).await?;
             // A line of a queue is left out only behind at least as many with a document each as there
             // are slots; otherwise it could be its turn.
@@ -186,7 +230,7 @@ impl Asked<'_> {
                 .values()
                 .all(|(all, empty)| *all < at_most || all - empty >= slots)
             {
-                return Ok(lines);
+                return Ok(deal_out(lines, slots));
             }
             at_most = at_most.saturating_mul(4);
         }
@@ -212,7 +256,11 @@ impl Asked<'_> {
 
     /// At most `at_most` lines of each queue, in the order of their turns, after what is due was made
     /// claimable.
-    async fn lines(&self, conn: &mut SqliteConnection, at_most: usize) -> Result<Vec<Line>> {
+    pub(crate) async fn lines(
+        &self,
+        conn: &mut SqliteConnection,
+        at_most: usize,
+    ) -> Result<Vec<Line>> {
         let mut rows = self.look(conn, at_most).await?;
         let due: bool = rows[0].try_get(0).map_err(failed)?;
         let open: bool = rows[0].try_get(1).map_err(failed)?;
@@ -220,23 +268,8 @@ impl Asked<'_> {
             self.promote(conn, open).await?;
             rows = self.look(conn, at_most).await?;
         }
-        let rows = &rows[1..];
-        let mut lines = Vec::with_capacity(rows.len());
-        for row in rows {
-            let ready: i64 = row.try_get("ready").map_err(failed)?;
-            lines.push(Line {
-                id: row.try_get("id").map_err(failed)?,
-                queue: row.try_get("queue").map_err(failed)?,
-                tenant: row.try_get("tenant").map_err(failed)?,
-                turn: row.try_get("turn").map_err(failed)?,
-                dealt: row.try_get("dealt").map_err(failed)?,
-                ready: u64::try_from(ready).unwrap_or(0),
-                claimable: Vec::new(),
-                exhausted: false,
-                refused: None,
-            });
-        }
-        lines.sort_by(|a, b| (a.turn, &a.queue, &a.tenant).cmp(&(b.turn, &b.queue, &b.tenant)));
+        let mut lines = rows[1..].iter().map(line).collect::<Result<Vec<_>>>()?;
+        lines.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(lines)
     }
 
@@ -255,7 +288,7 @@ impl Asked<'_> {
                 shares[line] += 1;
             }
             let short: HashMap<i64, usize> = (0..lines.len())
-                .filter(|i| !lines[*i].exhausted && lines[*i].claimable.len() < shares[*i])
+                .filter(|i| lines[*i].more != [false; 2] && lines[*i].claimable.len() < shares[*i])
                 .map(|i| (lines[i].id, i))
                 .collect();
             let Some(share) = short.values().map(|i| shares[*i]).max() else {
@@ -268,7 +301,7 @@ impl Asked<'_> {
     }
 
     /// Reads the first `limit` documents, of each kind, of some lines.
-    async fn read(
+    pub(crate) async fn read(
         &self,
         conn: &mut SqliteConnection,
         lines: &mut [Line],
@@ -292,13 +325,22 @@ impl Asked<'_> {
         for index in which.values() {
             let line = &mut lines[*index];
             line.claimable.clear();
-            line.exhausted = read.iter().all(|((id, _), n)| *id != line.id || *n < limit);
+            line.more = ["*", &self.audience]
+                .map(|kind| read.get(&(line.id, kind)).is_some_and(|n| *n >= limit));
         }
-        let documents = rows.iter().map(|(.., document)| document.get());
-        for (held, document) in readable(documents, codec::document) {
-            let line = &mut lines[which[&held.line]];
-            match transition(&held.life, &self.event(self.request.lease_ids[0]), self.now) {
-                Ok(_) => line.claimable.push((held, document)),
+        let event = self.event(self.request.lease_ids[0]);
+        for (line, audience, document) in rows {
+            let line = &mut lines[which[&line]];
+            let document = [document.get()].into_iter();
+            let Some((held, document)) = readable(document, codec::document).pop() else {
+                continue;
+            };
+            match transition(&held.life, &event, self.now) {
+                Ok(_) => line.claimable.push(Candidate {
+                    held,
+                    document,
+                    reserved: audience != "*",
+                }),
                 Err(_) => {
                     let due_at = self.due_at(&held);
                     line.refused = line.refused.into_iter().chain([due_at]).min();
@@ -306,9 +348,9 @@ impl Asked<'_> {
             }
         }
         for index in which.values() {
-            lines[*index].claimable.sort_by_key(|(_, document)| {
-                let available_at = document.lifecycle.available_at;
-                (Reverse(document.priority), available_at, document.id)
+            lines[*index].claimable.sort_by_key(|candidate| {
+                let Document { priority, id, .. } = &candidate.document;
+                (Reverse(*priority), candidate.held.life.available_at, *id)
             });
         }
         Ok(())
@@ -346,4 +388,22 @@ impl Asked<'_> {
             Duration::from_micros(u64::try_from(us).unwrap_or(0))
         }))
     }
+}
+
+/// Reads a row of `claim_lines`.
+pub(crate) fn line(row: &SqliteRow) -> Result<Line> {
+    let ready: i64 = row.try_get("ready").map_err(failed)?;
+    let queue: String = row.try_get("queue").map_err(failed)?;
+    Ok(Line {
+        id: row.try_get("id").map_err(failed)?,
+        limits: limits::read(row, &queue)?,
+        queue,
+        tenant: row.try_get("tenant").map_err(failed)?,
+        turn: row.try_get("turn").map_err(failed)?,
+        dealt: row.try_get("dealt").map_err(failed)?,
+        ready: u64::try_from(ready).unwrap_or(0),
+        claimable: Vec::new(),
+        more: [true; 2],
+        refused: None,
+    })
 }

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::{Cursor, Generation, LastSettlement, Lease, Lifecycle};
 use kbqueue_core::output::FailedPage;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
-    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, State,
+    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, QueueSettings,
+    State,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -276,6 +278,8 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
     ) = row;
     let held = decode_held(held)?;
     let attempts = format!("[{}]", attempts.trim_start_matches(','));
+    let mut attempts: Vec<Attempt> = serde_json::from_str(&attempts)?;
+    attempts.drain(..attempts.len().saturating_sub(MAX_ATTEMPTS));
     let document = Document {
         id: held.id,
         queue: held.queue.clone(),
@@ -290,9 +294,19 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
         failed_pages,
         created_at: time(created_at)?,
         lifecycle: held.life.clone(),
-        attempts: serde_json::from_str(&attempts)?,
+        attempts,
     };
     Ok((held, document))
+}
+
+/// A queue's settings, as `configure` wrote them: a word of its own for paused, and the rest as JSON.
+pub(crate) fn settings(queue: &str, paused: bool, settings: Option<&str>) -> Result<QueueSettings> {
+    let settings: QueueSettings = settings
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| malformed(format!("the settings of queue {queue}"), error))?
+        .unwrap_or_default();
+    Ok(QueueSettings { paused, ..settings })
 }
 
 /// The state in a row's column of that name.

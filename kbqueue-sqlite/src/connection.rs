@@ -1,5 +1,6 @@
 //! The one connection that writes, and how a write begins.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use kbqueue_core::store::Result;
@@ -7,18 +8,22 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::MutexGuard;
 
 use crate::error::{failed, is_busy};
-use crate::options::SqliteOptions;
+use crate::store::SqliteStore;
 
 /// The writing connection while one call holds it; `None` until it is opened, and after it broke.
 pub(crate) type Writer<'a> = MutexGuard<'a, Option<SqliteConnection>>;
 
 /// Opens the writing connection. Changing a new file to WAL cannot wait for a lock inside SQLite, so the
 /// wait is here.
-pub(crate) async fn open_writer(options: &SqliteOptions) -> Result<SqliteConnection> {
+pub(crate) async fn open_writer(store: &SqliteStore) -> Result<SqliteConnection> {
+    let options = store.options();
     let begun = Instant::now();
     loop {
         match options.writer().connect().await {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => {
+                store.inner().openings.fetch_add(1, Ordering::SeqCst);
+                return Ok(connection);
+            }
             Err(error) if is_busy(&error) && begun.elapsed() < options.patience => {
                 tokio::task::yield_now().await;
             }
@@ -36,7 +41,7 @@ macro_rules! begin {
         let mut reopened = false;
         loop {
             if $writer.is_none() {
-                *$writer = Some(crate::connection::open_writer($store.options()).await?);
+                *$writer = Some(crate::connection::open_writer(&$store).await?);
             }
             let connection = $writer.as_mut().expect("it was opened above");
             let begin = sqlx::Connection::begin_with(connection, "BEGIN IMMEDIATE");

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{ChunkOptions, DocumentId, NewDocument, Notice, State};
+use kbqueue_core::{ChunkOptions, DocumentId, NewDocument, Notice, QueueName, State};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -42,6 +42,7 @@ pub(crate) async fn enqueue(
     let known = Known::look(conn, documents, &keys).await?;
     let taken = Taken::of(documents, &keys, known, now);
     if !taken.made.is_empty() {
+        taken.admit(conn).await?;
         Parameters::of(&taken.made, now)
             .run(conn, inserting!())
             .await
@@ -51,8 +52,8 @@ pub(crate) async fn enqueue(
 }
 
 /// Takes documents in as [`enqueue`] does, in a transaction of its own that crosses to the driver's thread
-/// once: in the hope that none is there yet. `None`, and nothing is written, where that or anything
-/// else went wrong.
+/// once: in the hope that none is there yet, and that no queue limits how many are queued. `None`, and
+/// nothing is written, where that or anything else went wrong.
 ///
 /// The connection is outside a transaction, and is not to be used again after `Err`.
 pub(crate) async fn enqueue_new(
@@ -62,7 +63,16 @@ pub(crate) async fn enqueue_new(
 ) -> std::result::Result<Option<(Vec<Enqueued>, Vec<Notice>)>, sqlx::Error> {
     let keys: Vec<Option<String>> = documents.iter().map(NewDocument::dedupe_key).collect();
     let taken = Taken::of(documents, &keys, Known::default(), now);
-    let sql = concat!("begin immediate;", inserting!(), "commit");
+    if taken.made.len() < documents.len() {
+        // One answers for another of the same key, unless its own id is there: that has to be looked at.
+        return Ok(None);
+    }
+    let sql = concat!(
+        "begin immediate;",
+        include_str!("../queries/enqueue_guard.sql"),
+        inserting!(),
+        "commit"
+    );
     match Parameters::of(&taken.made, now).run(conn, sql).await {
         Ok(()) => Ok(Some(taken.answers())),
         // It did not begin.
@@ -106,6 +116,30 @@ impl<'a> Taken<'a> {
             made.push((document, key, life));
         }
         Self { answers, made }
+    }
+
+    /// Checks that the queues may hold them, before anything is written.
+    async fn admit(&self, conn: &mut SqliteConnection) -> Result<()> {
+        let mut made: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for (document, ..) in &self.made {
+            *made.entry(&document.queue).or_default() += 1;
+        }
+        let queues: Vec<&QueueName> = made.keys().copied().collect();
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as(include_str!("../queries/enqueue_room.sql"))
+                .bind(json(&queues))
+                .fetch_all(conn)
+                .await
+                .map_err(failed)?;
+        for (queue, made) in made {
+            let limited = rows.iter().find(|(name, ..)| name == queue.as_str());
+            if let Some((_, settings, queued)) = limited {
+                let settings = codec::settings(queue.as_str(), false, Some(settings))?;
+                let queued = u64::try_from(*queued).unwrap_or(0);
+                settings.admit(queue, queued, made)?;
+            }
+        }
+        Ok(())
     }
 
     /// The answers, and what to tell subscribers after the commit.

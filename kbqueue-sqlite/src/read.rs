@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::queue::StateCounts;
 use kbqueue_core::store::{DocumentQuery, OutputQuery, Result};
-use kbqueue_core::{Document, DocumentId, QueueName, QueueSettings, QueueStats};
+use kbqueue_core::{Document, DocumentId, QueueName, QueueStats};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
@@ -28,6 +28,8 @@ pub(crate) async fn documents(pool: &SqlitePool, query: &DocumentQuery) -> Resul
         .bind(query.state.map(|state| state.as_str()))
         .bind(query.after.map(|id| id.to_string()))
         .bind(query.limit)
+        .bind(&query.tenant)
+        .bind(query.name.as_ref().map(|name| name.as_bytes()))
         .fetch_all(pool)
         .await
         .map_err(failed)?;
@@ -86,10 +88,11 @@ pub(crate) async fn stats(
             failed: count("failed")?,
             cancelled: count("cancelled")?,
         },
-        settings: QueueSettings {
-            paused: row.try_get("paused").map_err(failed)?,
-            ..QueueSettings::default()
-        },
+        settings: codec::settings(
+            queue.as_str(),
+            row.try_get("paused").map_err(failed)?,
+            row.try_get("settings").map_err(failed)?,
+        )?,
         live_workers: count("live_workers")?,
     })
 }

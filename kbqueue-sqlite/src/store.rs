@@ -2,7 +2,7 @@
 //! subscribers after its commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
-use crate::connection::{Writer, begin};
+use crate::connection::Writer;
 use crate::error::failed;
 use crate::options::SqliteOptions;
 use crate::wake::Wake;
@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     writer: Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,
     closed: AtomicBool,
+    /// How often the writing connection was opened.
+    pub(crate) openings: AtomicU64,
     pub(crate) wake: Wake,
 }
 
@@ -81,6 +83,7 @@ impl SqliteStore {
             writer: Mutex::new(None),
             readers,
             closed: AtomicBool::new(false),
+            openings: AtomicU64::new(0),
             wake: Wake::default(),
         }));
         schema::migrate(&store).await?;
@@ -151,27 +154,33 @@ impl SqliteStore {
         Ok(writer)
     }
 
-    fn tell(&self, notices: Vec<Notice>) {
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.inner.readers
+    }
+
+    pub(crate) fn tell(&self, notices: Vec<Notice>) {
         self.inner.wake.tell(notices);
     }
 }
 
 /// One write: `$work` inside `BEGIN IMMEDIATE`, the commit, then the notices. Dropped on the way, it is
 /// rolled back.
-macro_rules! write {
+macro_rules! writing {
     ($store:expr, |$conn:ident, $now:ident| $work:expr) => {{
         let mut writer = $store.writer().await?;
-        let mut tx = begin!($store, writer);
+        let mut tx = crate::connection::begin!($store, writer);
         // Read under the lock, so that no write is dated before the one that it follows.
         let $now = $store.now();
-        let $conn: &mut SqliteConnection = &mut tx;
+        let $conn: &mut sqlx::SqliteConnection = &mut tx;
         let (answer, notices) = $work.await?;
-        tx.commit().await.map_err(failed)?;
+        tx.commit().await.map_err(crate::error::failed)?;
         drop(writer);
         $store.tell(notices);
         Ok(answer)
     }};
 }
+
+pub(crate) use writing;
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -192,43 +201,45 @@ impl Store for SqliteStore {
             }
         }
         drop(writer);
-        write!(self, |conn, now| enqueue::enqueue(conn, &documents, now))
+        writing!(self, |conn, now| enqueue::enqueue(conn, &documents, now))
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
-        write!(self, |conn, now| claim::claim(conn, &request, now))
+        writing!(self, |conn, now| claim::claim(conn, &request, now))
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Directive> {
-        write!(self, |conn, now| write::checkpoint(conn, &checkpoint, now))
+        writing!(self, |conn, now| write::checkpoint(conn, &checkpoint, now))
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<Vec<Directive>> {
-        write!(self, |conn, now| write::renew(conn, &request, now))
+        writing!(self, |conn, now| write::renew(conn, &request, now))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
-        write!(self, |conn, now| write::settle(conn, &settlements, now))
+        writing!(self, |conn, now| write::settle(conn, &settlements, now))
     }
 
     async fn depart(&self, worker: WorkerId) -> Result<()> {
-        write!(self, |conn, _now| write::depart(conn, worker))
+        writing!(self, |conn, _now| write::depart(conn, worker))
     }
 
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document> {
-        write!(self, |conn, now| write::control(conn, id, &control, now))
+        writing!(self, |conn, now| write::control(conn, id, &control, now))
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        write!(self, |conn, _now| write::configure(conn, queue, settings))
+        writing!(self, |conn, now| write::configure(
+            conn, queue, settings, now
+        ))
     }
 
     async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<Vec<Reaped>> {
-        write!(self, |conn, now| write::reap(conn, limits, limit, now))
+        writing!(self, |conn, now| write::reap(conn, limits, limit, now))
     }
 
     async fn purge(&self, limit: usize) -> Result<usize> {
-        write!(self, |conn, now| write::purge(conn, limit, now))
+        writing!(self, |conn, now| write::purge(conn, limit, now))
     }
 
     async fn document(&self, id: DocumentId) -> Result<Option<Document>> {

@@ -1,5 +1,6 @@
 //! Wake-ups: at once inside this process, soon after a commit of another one.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub(crate) async fn subscribe(store: &SqliteStore) -> Result<Subscription> {
 }
 
 /// Sends [`Notice::Resync`] after each change from outside, until nobody listens or the store is gone.
-async fn check(store: Weak<Inner>, mut seen: i64) {
+async fn check(store: Weak<Inner>, mut seen: Seen) {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let Some(inner) = store.upgrade() else { return };
@@ -72,16 +73,22 @@ async fn check(store: Weak<Inner>, mut seen: i64) {
     }
 }
 
-/// A number that changes when a connection other than our writer changed the file. (Asked on the writer
-/// itself: any other connection would count our own commits.)
-async fn version(store: &SqliteStore) -> Result<i64> {
+/// Which connection of ours was asked, and its number of the file, which changes when another connection
+/// changed the file.
+type Seen = (u64, i64);
+
+/// What changes when a connection other than our writer changed the file. (Asked on the writer itself: any
+/// other connection would count our own commits. One opened anew counts afresh, and does not tell what
+/// happened before.)
+async fn version(store: &SqliteStore) -> Result<Seen> {
     let mut writer = store.writer().await?;
     if writer.is_none() {
-        *writer = Some(crate::connection::open_writer(store.options()).await?);
+        *writer = Some(crate::connection::open_writer(store).await?);
     }
     let connection = writer.as_mut().expect("it was opened above");
-    sqlx::query_scalar("PRAGMA data_version")
+    let version = sqlx::query_scalar("PRAGMA data_version")
         .fetch_one(connection)
         .await
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok((store.inner().openings.load(Ordering::SeqCst), version))
 }

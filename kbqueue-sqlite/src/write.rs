@@ -9,17 +9,17 @@ use kbqueue_core::store::{
     Checkpoint, Control, Directive, Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
 };
 use kbqueue_core::{
-    BlobRef, Document, DocumentId, LeaseId, Notice, QueueName, QueueSettings, StoreError,
+    BlobRef, Document, DocumentId, LeaseId, Notice, QueueName, QueueSettings, Rate, StoreError,
 };
 use sqlx::{Row, SqliteConnection};
 
 use crate::batch::{Batch, Member, json, readable, run_for};
 use crate::codec;
 use crate::error::failed;
-use crate::read;
+use crate::{limits, read};
 
 /// Every function of this file is called under the write lock, inside a transaction that its caller commits.
-type Told<T> = Result<(T, Vec<Notice>)>;
+pub(crate) type Told<T> = Result<(T, Vec<Notice>)>;
 
 pub(crate) async fn checkpoint(
     conn: &mut SqliteConnection,
@@ -235,34 +235,45 @@ pub(crate) async fn control(
         .ok_or(StoreError::NotFound(id))?;
     let (held, mut document) = codec::document(&row)?;
     let mut batch = Batch::new([held], now);
-    if let Control::Change(_) = control {
-        return Err(StoreError::Unusable(
-            "changes are not supported yet".to_owned(),
-        ));
-    }
     let event = control.event();
-    if let Some(Err(refusal)) = batch.apply(id, &event) {
-        return Err(match refusal {
-            Refusal::Deleted => StoreError::NotFound(id),
-            _ => StoreError::refused(id, refusal),
-        });
-    }
+    let applied = match batch.apply(id, &event) {
+        Some(Ok(applied)) => applied,
+        None | Some(Err(Refusal::Deleted)) => return Err(StoreError::NotFound(id)),
+        Some(Err(refusal)) => return Err(StoreError::refused(id, refusal)),
+    };
     if let Some(member) = batch.get(id) {
         if let Some(by) = rival(conn, member).await? {
             return Err(StoreError::Superseded { id, by });
         }
         member.show_in(&mut document);
-        if let Control::Rechunk(options) = control {
-            sqlx::query(include_str!("../queries/control_chunking.sql"))
-                .bind(member.held.key)
-                .bind(json(options))
-                .execute(&mut *conn)
-                .await
-                .map_err(failed)?;
-            document.chunking = Some(*options);
+        if applied {
+            edit(conn, member, control).await?;
+            control.edit(&mut document);
         }
     }
     Ok((document, batch.save(conn, &HashMap::new()).await?))
+}
+
+/// Writes what `control` changes outside the lifecycle.
+async fn edit(conn: &mut SqliteConnection, member: &Member, control: &Control) -> Result<()> {
+    let key = member.held.key;
+    let edit = match control {
+        Control::Rechunk(options) => {
+            let sql = include_str!("../queries/control_chunking.sql");
+            sqlx::query(sql).bind(key).bind(json(options))
+        }
+        Control::Change(change) => {
+            let sql = include_str!("../queries/control_change.sql");
+            let metadata = change.metadata.as_ref().map(json);
+            sqlx::query(sql)
+                .bind(key)
+                .bind(change.priority)
+                .bind(metadata)
+        }
+        Control::Cancel | Control::Retry { .. } | Control::Delete => return Ok(()),
+    };
+    edit.execute(conn).await.map_err(failed)?;
+    Ok(())
 }
 
 /// The other document that stands for the key that `member` now wants back.
@@ -285,11 +296,25 @@ pub(crate) async fn configure(
     conn: &mut SqliteConnection,
     queue: &QueueName,
     settings: QueueSettings,
+    now: Timestamp,
 ) -> Told<()> {
-    let paused = settings.paused;
+    let full_at: Option<Option<i64>> =
+        sqlx::query_scalar(include_str!("../queries/configure_full_at.sql"))
+            .bind(queue.as_str())
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(failed)?;
+    let full_at = limits::instant(queue.as_str(), full_at.flatten())?;
+    let full_at = Rate::carry_over(settings.rate, full_at, now);
+    let unlimited = QueueSettings {
+        paused: settings.paused,
+        ..QueueSettings::default()
+    };
     sqlx::query(include_str!("../queries/configure.sql"))
         .bind(queue.as_str())
-        .bind(paused)
+        .bind(settings.paused)
+        .bind((settings != unlimited).then(|| json(&settings)))
+        .bind(full_at.map(Timestamp::as_microsecond))
         .execute(conn)
         .await
         .map_err(failed)?;

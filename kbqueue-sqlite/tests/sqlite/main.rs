@@ -3,8 +3,10 @@
 
 mod counts;
 mod drops;
+mod limits;
 mod plans;
 mod rows;
 mod sharing;
 mod support;
 mod text;
+mod upgrade;

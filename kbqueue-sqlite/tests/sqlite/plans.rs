@@ -57,6 +57,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("documents", "USE TEMP B-TREE FOR ORDER BY"),
     // The check of the foreign key of `documents.line`; skipped unless the same statement broke one before.
     ("enqueue_lines", "SCAN kbqueue_documents"),
+    // Endpoints are few, and the first enabled one ends it.
+    ("load", "SCAN kbqueue_endpoints"),
     // From the front on, up to the limit.
     ("purge_entries", "SCAN kbqueue_obsolete"),
     // Workers are few.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::DocumentQuery;
 use kbqueue_core::{Store, StoreError};
+use sqlx::AssertSqlSafe;
 
 use crate::support::{File, LEASE, claim, document, stored};
 
@@ -61,7 +62,10 @@ async fn a_row_that_cannot_be_read_is_named_and_keeps_nobody_waiting() {
             "update kbqueue_documents set lifecycle = 'no json' where id = ?",
             "update kbqueue_documents set metadata = '' where id = ?",
             "update kbqueue_documents set version = 'x' where id = ?",
-        ][index % 4];
+            "update kbqueue_documents set metadata = x'00ff' where id = ?",
+            "update kbqueue_documents set dedupe_key = x'00' where id = ?",
+            "update kbqueue_documents set lifecycle = x'00' where id = ?",
+        ][index % 7];
         let done = sqlx::query(sql).bind(id.to_string()).execute(&mut conn);
         assert_eq!(done.await.unwrap().rows_affected(), 1);
     }
@@ -96,8 +100,9 @@ async fn the_reaper_looks_behind_rows_that_cannot_be_read() {
     }
     let held = claim(&store, 5).await.documents;
     let mut conn = file.connection().await;
-    for document in &held[..3] {
-        sqlx::query("update kbqueue_documents set lifecycle = '' where id = ?")
+    for (document, to) in held[..3].iter().zip(["''", "x'00'", "'no json'"]) {
+        let sql = format!("update kbqueue_documents set lifecycle = {to} where id = ?");
+        sqlx::query(AssertSqlSafe(sql))
             .bind(document.id.to_string())
             .execute(&mut conn)
             .await

@@ -159,7 +159,7 @@ async fn stores_that_open_a_new_file_at_the_same_time_all_can() {
             .fetch_all(&mut conn)
             .await
             .unwrap();
-        assert_eq!(versions, [1]);
+        assert_eq!(versions, [1, 2]);
         assert_eq!(count_documents(&mut conn).await, 4);
     }
 }
@@ -210,6 +210,28 @@ async fn another_store_hears_of_a_change() {
         there.document(id).await.unwrap().unwrap().lifecycle.state,
         State::Queued
     );
+}
+
+/// The number by which changes are seen counts afresh with the connection.
+#[tokio::test]
+async fn a_change_is_heard_of_though_the_writing_connection_broke_before_it() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut notices = store.subscribe().await.unwrap();
+    assert_eq!(notices.next().await, Notice::Resync);
+    let mut host = file.connection().await;
+    let mut held = host.begin_with("begin immediate").await.unwrap();
+    // Dropped on the way, it leaves no connection behind; before the next look at the file, as a rule.
+    let dropped = store.enqueue(vec![document("a.pdf")]);
+    let dropped = tokio::time::timeout(Duration::from_millis(20), dropped).await;
+    assert!(dropped.is_err(), "{dropped:?}");
+    sqlx::query("create table host (x)")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    held.commit().await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(20), notices.next()).await;
+    assert_eq!(heard.unwrap(), Notice::Resync);
 }
 
 #[tokio::test]
