@@ -16,7 +16,7 @@ from unnest(
 cross join lateral (
     select * from kbqueue.documents as d
     where d.queue = l.queue and d.line = l.line and d.due = 1
-      and (d.audience = '*' or d.audience = $7)
+      and (d.audience = '*' or d.audience = $7 or d.audience >= '~')
       and (-d.priority::integer, d.available_at, d.id) >= (-l.priority, l.available_at, l.id)
     order by -d.priority::integer, d.available_at, d.id
     limit l.share

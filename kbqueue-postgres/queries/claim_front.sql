@@ -3,12 +3,13 @@
 --     when that server was started; null where nothing is known.
 -- $5..$9: arrays of queue, line, and the first priority, available_at and id that may be ready, of the
 --     lines known to have something. $10: the worker's audience. $11: how many documents. $12: how many
---     lines at most. $13: the grace. $14: now, in tests.
+--     lines at most. $13: the grace. $14: now, in tests. $15: array of queues whose limits the caller keeps.
 -- Result: a row for each document of the shares dealt to the lines that are next, whole, and one for each
 --     other line that is next or has news; one row with neither where there are no lines. `nth` counts the
 --     documents of a line. Where it is 1 or null, the row says in addition what time it is, what is known of
 --     arrivals now, whether anything fell due that is not claimable yet, and of the line its turn and the
---     keys of its first ready documents, one more than its share, whoever holds them or may have them.
+--     keys of its first ready documents, one more than its share, whoever holds them or may have them. A queue
+--     with limits that the caller does not keep is named, and has no shares.
 -- Locking: each document is locked, and compared again once it is; one that another claim holds is
 -- skipped for the next one. No more are locked than asked for, so that none is kept from others. Another
 -- claim may move a turn, or take what a line has, meanwhile; then this one finds less.
@@ -21,11 +22,11 @@ with recursive instant as materialized (
         floor(extract(epoch from clock_timestamp()) * 1000000)::bigint as server_now,
         pg_postmaster_start_time()::text as server
 ),
-served(queue, seen) as materialized (
+served(queue, seen, limited) as materialized (
     -- Arrivals are kept for longer than a minute.
     select q.name, case
         when i.server = q.server and i.server_now - q.at between 0 and 60000000 then q.seen::pg_snapshot
-    end
+    end, (select s.limited from kbqueue.queues as s where s.name = q.name) is true
     from unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) as q (name, seen, at, server)
     cross join instant as i
     where (select s.paused from kbqueue.queues as s where s.name = q.name) is not true
@@ -89,6 +90,7 @@ turned as materialized (
 ),
 next as materialized (
     select l.*, case
+        when l.queue in (select q.queue from served as q where q.limited and q.queue <> all($15)) then 0
         when place <= dealt then $11 / dealt + case when place <= $11 % dealt then 1 else 0 end
         else 0
     end as share
@@ -114,7 +116,7 @@ later(queue, audience) as (
 reserved(queue, audience) as (
     select q.queue, (
         select d.audience from kbqueue.documents as d
-        where d.queue = q.queue and d.due = 1 and d.audience <> '*' and d.audience > '*'
+        where d.queue = q.queue and d.due = 1 and d.audience <> '*' and d.audience > '*' and d.audience < '~'
         order by d.audience limit 1
     )
     from served as q
@@ -122,6 +124,7 @@ reserved(queue, audience) as (
     select r.queue, (
         select d.audience from kbqueue.documents as d
         where d.queue = r.queue and d.due = 1 and d.audience <> '*' and d.audience > r.audience
+          and d.audience < '~'
         order by d.audience limit 1
     )
     from reserved as r where r.audience is not null
@@ -129,7 +132,8 @@ reserved(queue, audience) as (
 state as materialized (
     select i.*, pg_current_snapshot()::text as seen,
         array(select q.queue from served as q) as served,
-        array(select q.queue from served as q where q.seen is not null) as known, exists (
+        array(select q.queue from served as q where q.seen is not null) as known,
+        array(select q.queue from served as q where q.limited) as limited, exists (
         select 1 from served as q
         cross join unnest(array['*', $10]) as a (audience)
         cross join lateral (
@@ -161,7 +165,7 @@ state as materialized (
 select
     l.queue as line_queue, l.line as line_name, l.turn, l.place, l.share, l.lines,
     l.priority as front_priority, l.available_at as front_available_at, l.id as front_id,
-    d.nth, s.now, s.server_now, s.server, s.seen, s.served, s.known, s.promotable,
+    d.nth, s.now, s.server_now, s.server, s.seen, s.served, s.known, s.limited, s.promotable,
     a.priorities, a.availables, a.ids, a.audiences,
     d.id, d.queue, d.line, d.due, d.state, d.version, d.available_at, d.lease_id, d.lease_expires_at,
     d.deleted_at, d.lifecycle, d.priority, d.attempts,
@@ -174,7 +178,7 @@ left join lateral (
     from (
         select * from kbqueue.documents as d
         where d.queue = l.queue and d.line = l.line and d.due = 1
-          and (d.audience = '*' or d.audience = $10)
+          and (d.audience = '*' or d.audience = $10 or d.audience >= '~')
           and (-d.priority::integer, d.available_at, d.id) >= (-l.priority, l.available_at, l.id)
         order by -d.priority::integer, d.available_at, d.id
         limit l.share

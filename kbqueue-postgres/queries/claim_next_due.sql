@@ -26,7 +26,7 @@ later(queue, audience) as (
 reserved(queue, audience) as (
     select q.name, (
         select d.audience from kbqueue.documents as d
-        where d.queue = q.name and d.due = 1 and d.audience <> '*' and d.audience > '*'
+        where d.queue = q.name and d.due = 1 and d.audience <> '*' and d.audience > '*' and d.audience < '~'
         order by d.audience limit 1
     )
     from served as q
@@ -34,6 +34,7 @@ reserved(queue, audience) as (
     select r.queue, (
         select d.audience from kbqueue.documents as d
         where d.queue = r.queue and d.due = 1 and d.audience <> '*' and d.audience > r.audience
+          and d.audience < '~'
         order by d.audience limit 1
     )
     from reserved as r where r.audience is not null

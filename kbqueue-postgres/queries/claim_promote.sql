@@ -3,7 +3,8 @@
 -- Result: none; the next `claim_front` finds them.
 -- Locking: rows that somebody else holds are skipped: that somebody promotes or changes them. Workers may
 -- have different graces, so this is a hint: the specification still judges each claim. Where nothing fell
--- due, nothing is written.
+-- due, nothing is written. What is free for all says '~fingerprint', so that where starts wait for rate tokens,
+-- workers with that one find what they can go on with.
 with recursive instant as materialized (
     select coalesce($4::bigint, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint) as now
 ),
@@ -26,7 +27,7 @@ later(queue, audience) as (
 reserved(queue, audience) as (
     select q.name, (
         select d.audience from kbqueue.documents as d
-        where d.queue = q.name and d.due = 1 and d.audience <> '*' and d.audience > '*'
+        where d.queue = q.name and d.due = 1 and d.audience <> '*' and d.audience > '*' and d.audience < '~'
         order by d.audience limit 1
     )
     from unnest($1::text[]) as q (name)
@@ -34,6 +35,7 @@ reserved(queue, audience) as (
     select r.queue, (
         select d.audience from kbqueue.documents as d
         where d.queue = r.queue and d.due = 1 and d.audience <> '*' and d.audience > r.audience
+          and d.audience < '~'
         order by d.audience limit 1
     )
     from reserved as r where r.audience is not null
@@ -74,7 +76,7 @@ free as materialized (
 ),
 promoted as (
     update kbqueue.documents as d
-    set due = 1, audience = case when f.free then '*' else d.audience end
+    set due = 1, audience = case when f.free then '~' || substr(d.audience, 2) else d.audience end
     from (
         select id, false as free from due
         union all

@@ -1,8 +1,10 @@
 -- A page of documents, newest id first.
 -- $1: queue, or null for all. $2: state, or null for all. $3: ids below this one, or null. $4: how many.
+-- $5: line, or null for all. $6: what file names begin with, or null.
 -- Result: at most $4 rows, none deleted.
 -- Locking: none, one statement reads one snapshot.
--- Each state of each queue is the front of one index range, so the cost does not grow with the queue.
+-- Each state of each queue is the front of one index range, so the cost does not grow with the queue, unless
+-- few are of the line and the name asked for.
 with recursive wanted(state) as (
     select s.state
     from unnest(array['queued', 'processing', 'completed', 'failed', 'cancelled']) as s (state)
@@ -30,6 +32,10 @@ front as materialized (
         select d.id from kbqueue.documents as d
         where d.state = p.state and d.queue = p.queue and d.deleted_at is null
           and d.id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+          and ($5::text is null or d.line = $5)
+          and ($6::text is null or (
+              select starts_with(e.filename, $6) from kbqueue.details as e where e.id = d.id
+          ))
         order by d.id desc
         limit $4
     ) as x

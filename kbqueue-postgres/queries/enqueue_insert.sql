@@ -4,7 +4,8 @@
 -- $15: channel. $16: what to tell where all were taken in, $17 where only some were. $18: whether this statement is
 --     a transaction of its own.
 -- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted. Where nobody
---     could do so any more, it is an error (22012), and nothing is inserted.
+--     could do so any more, it is an error (22012), and nothing is inserted. A row without an id says that a queue
+--     takes in no more than so many: the caller has to look at that, or, where nobody could, nothing is inserted.
 -- Locking: none but what the unique indexes do. An id or a key that another transaction is about to
 -- insert is waited for; if it commits, ours is not inserted. Keys are taken in their order, so that two
 -- batches do not wait for each other.
@@ -19,6 +20,14 @@ with n as materialized (
         size_bytes, chunking, metadata
     )
 ),
+guard as materialized (
+    select exists (
+        select 1 from (select distinct queue from n) as q
+        cross join lateral (
+            select 1 from kbqueue.queues as s where s.name = q.queue and s.max_queued is not null limit 1
+        ) as x
+    ) as limited
+),
 instant as materialized (
     select coalesce($14::bigint, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint) as now
 ),
@@ -31,6 +40,7 @@ fresh as materialized (
           where k.queue = n.queue and k.dedupe_key = n.dedupe_key
           limit 1
       ) is null
+      and not ($18 and (select limited from guard))
 ),
 made as (
     insert into kbqueue.documents (
@@ -85,3 +95,5 @@ select
         from kept having count(*) > 0
     ) as told
 from (select m.id, (m.id in (select id from kept)) is true as kept from made as m offset 0) as m
+union all
+select null, false, 0, null from guard where limited

@@ -39,6 +39,7 @@ counts as materialized (
 select
     c.*,
     coalesce((select q.paused from kbqueue.queues as q where q.name = $1), false) as paused,
+    (select q.settings from kbqueue.queues as q where q.name = $1) as settings,
     (
         select count(*) from kbqueue.workers as w
         where w.expires_at > coalesce(

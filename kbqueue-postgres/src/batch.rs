@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use kbqueue_core::document::Attempt;
+use kbqueue_core::document::{Attempt, MAX_ATTEMPTS};
 use kbqueue_core::error::chain;
 use kbqueue_core::event::DocumentChange;
 use kbqueue_core::lifecycle::{Generation, Lifecycle};
+use kbqueue_core::outbox::{self, Delivery, Endpoint, EndpointId};
 use kbqueue_core::state::{Event, Refusal, Transition, transition};
 use kbqueue_core::store::Result;
 use kbqueue_core::{Document, DocumentId, Notice, QueueName, State, StoreError};
@@ -138,7 +139,9 @@ impl Batch {
         let query = turns.bind(counts.bind(query));
         let query = query
             .bind(session.sender.channel())
-            .bind(session.sender.message(&notices));
+            .bind(session.sender.message(&notices))
+            .bind(i32::try_from(MAX_ATTEMPTS).unwrap_or(i32::MAX));
+        let query = Happened::of(&changed, self.now).bind(query);
         session.one(query).await?;
         Ok(notices)
     }
@@ -293,6 +296,57 @@ impl Turns {
             .bind(self.lines)
             .bind(self.places)
             .bind(self.before)
+    }
+}
+
+/// What endpoints may want to hear, in the shape of `save.sql`'s parameters.
+#[derive(Default)]
+struct Happened {
+    queues: Vec<String>,
+    documents: Vec<Uuid>,
+    versions: Vec<i64>,
+    kinds: Vec<&'static str>,
+    data: Vec<String>,
+    at: i64,
+}
+
+impl Happened {
+    fn of(members: &[&Member], now: Timestamp) -> Self {
+        let mut happened = Self {
+            at: now.as_microsecond(),
+            ..Self::default()
+        };
+        for member in members {
+            let Some(kind) = outbox::event(&member.held.life, &member.life) else {
+                continue;
+            };
+            // What is written down is the same for each endpoint.
+            let anybody = Endpoint {
+                id: EndpointId(Uuid::nil()),
+                queue: member.held.queue.clone(),
+                url: String::new(),
+                secret: Vec::new(),
+                events: Vec::new(),
+                disabled: None,
+            };
+            let delivery = Delivery::new(&anybody, member.held.id, &member.life, kind, now);
+            happened.queues.push(anybody.queue.as_str().to_owned());
+            happened.documents.push(delivery.document.0);
+            happened.versions.push(int(delivery.version));
+            happened.kinds.push(kind.as_str());
+            happened.data.push(json(&delivery.data));
+        }
+        happened
+    }
+
+    fn bind(self, query: Statement<'_>) -> Statement<'_> {
+        query
+            .bind(self.queues)
+            .bind(self.documents)
+            .bind(self.versions)
+            .bind(self.kinds)
+            .bind(self.data)
+            .bind(self.at)
     }
 }
 

@@ -7,7 +7,8 @@ use kbqueue_core::lifecycle::{Cursor, Generation, LastSettlement, Lease, Lifecyc
 use kbqueue_core::output::{FailedPage, PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
-    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, State,
+    BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, QueueSettings,
+    State,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
@@ -129,7 +130,7 @@ pub(crate) fn whole_ms_in_us(duration: std::time::Duration) -> i64 {
         .unwrap_or(i64::MAX)
 }
 
-type Decoded<T> = std::result::Result<T, BoxError>;
+pub(crate) type Decoded<T> = std::result::Result<T, BoxError>;
 
 /// Reads a row of `load`, or says which one cannot be read.
 pub(crate) fn held(row: &PgRow) -> Result<Held> {
@@ -205,9 +206,34 @@ fn decode_life(row: &PgRow) -> Decoded<Lifecycle> {
     })
 }
 
+/// An attempt as this release or the one before wrote it, which did not note the pages.
+#[derive(Deserialize)]
+struct Told {
+    worker: String,
+    started_at: Timestamp,
+    ended_at: Timestamp,
+    outcome: String,
+    error: Option<String>,
+    #[serde(default)]
+    pages: u32,
+}
+
+impl From<Told> for Attempt {
+    fn from(told: Told) -> Self {
+        Self {
+            worker: told.worker,
+            started_at: told.started_at,
+            ended_at: told.ended_at,
+            outcome: told.outcome,
+            error: told.error,
+            pages: told.pages,
+        }
+    }
+}
+
 fn decode_document(row: &PgRow, held: &Held) -> Decoded<Document> {
     let attempts: String = row.try_get("attempts")?;
-    let attempts: Vec<Attempt> = serde_json::from_str(&format!("[{attempts}]"))?;
+    let attempts: Vec<Told> = serde_json::from_str(&format!("[{attempts}]"))?;
     let chunking: Option<&str> = row.try_get("chunking")?;
     let failed: Vec<i64> = row.try_get("failed_pages")?;
     let causes: Vec<String> = row.try_get("failed_causes")?;
@@ -235,8 +261,20 @@ fn decode_document(row: &PgRow, held: &Held) -> Decoded<Document> {
             .collect::<Decoded<_>>()?,
         created_at: time(row.try_get("created_at")?)?,
         lifecycle: held.life.clone(),
-        attempts,
+        attempts: attempts.into_iter().map(Attempt::from).collect(),
     })
+}
+
+/// The settings of a queue in a row's column of that name; `paused` has a column of its own.
+pub(crate) fn settings(row: &PgRow, queue: &str) -> Result<QueueSettings> {
+    let decode = || -> Decoded<QueueSettings> {
+        let settings: Option<&str> = row.try_get("settings")?;
+        Ok(settings
+            .map(serde_json::from_str)
+            .transpose()?
+            .unwrap_or_default())
+    };
+    decode().map_err(|error| malformed(format!("the settings of queue {queue}"), error))
 }
 
 /// The state in a row's column of that name.
@@ -245,11 +283,11 @@ pub(crate) fn decode_state(row: &PgRow) -> Decoded<State> {
     State::parse(word).ok_or_else(|| format!("{word:?} is no state").into())
 }
 
-fn time(us: i64) -> Decoded<Timestamp> {
+pub(crate) fn time(us: i64) -> Decoded<Timestamp> {
     Ok(Timestamp::from_microsecond(us)?)
 }
 
-fn optional_time(us: Option<i64>) -> Decoded<Option<Timestamp>> {
+pub(crate) fn optional_time(us: Option<i64>) -> Decoded<Option<Timestamp>> {
     us.map(time).transpose()
 }
 

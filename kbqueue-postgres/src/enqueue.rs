@@ -1,12 +1,12 @@
 //! Documents come in.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{DocumentId, NewDocument, Notice, State};
+use kbqueue_core::{DocumentId, NewDocument, Notice, QueueName, State};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -25,13 +25,15 @@ use crate::text::{escape, hash, line};
 pub(crate) async fn enqueue(
     session: &mut Session<'_>,
     documents: &[NewDocument],
-) -> Result<(Vec<Enqueued>, Vec<Notice>)> {
+    admission: Admission,
+) -> Result<Option<(Vec<Enqueued>, Vec<Notice>)>> {
     let keys: Vec<Option<Vec<u8>>> = documents
         .iter()
         .map(|document| document.dedupe_key().as_deref().map(hash))
         .collect();
     let mut answers: Vec<Option<Enqueued>> = vec![None; documents.len()];
     let mut notices = Vec::new();
+    let mut limited = false;
     loop {
         let open: Vec<usize> = (0..answers.len())
             .filter(|i| answers[*i].is_none())
@@ -50,7 +52,12 @@ pub(crate) async fn enqueue(
                 first.push(index);
             }
         }
-        let made = insert(session, documents, &keys, &first).await?;
+        let inserted = insert(session, documents, &keys, &first).await?;
+        if inserted.limited && session.alone {
+            return Ok(None);
+        }
+        limited |= inserted.limited;
+        let made = inserted.made;
         for index in first {
             let document = &documents[index];
             if made.contains(&document.id.0) {
@@ -70,8 +77,60 @@ pub(crate) async fn enqueue(
             answers[index] = Some(Enqueued { id, state, created });
         }
     }
-    let answers = answers.into_iter().flatten().collect();
-    Ok((answers, notices))
+    let answers: Vec<Enqueued> = answers.into_iter().flatten().collect();
+    if limited {
+        admit(session, documents, &answers, admission).await?;
+    }
+    Ok(Some((answers, notices)))
+}
+
+/// How it is counted what a queue that takes in no more than so many has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// One after the other: nobody else counts before this transaction is over.
+    Exact,
+    /// Nobody waits for this transaction.
+    Rough,
+}
+
+/// Checks that those of a batch that were just made may be. (Afterwards, as an insert may wait for somebody's
+/// transaction, and nobody is to wait for that with it. The transaction is rolled back where they may not.)
+async fn admit(
+    session: &mut Session<'_>,
+    documents: &[NewDocument],
+    answers: &[Enqueued],
+    admission: Admission,
+) -> Result<()> {
+    let mut made: BTreeMap<&QueueName, u64> = BTreeMap::new();
+    for (document, answer) in documents.iter().zip(answers) {
+        *made.entry(&document.queue).or_default() += u64::from(answer.created);
+    }
+    let queues: Vec<&str> = made.keys().map(|queue| queue.as_str()).collect();
+    let query = session.query(|sql| match admission {
+        Admission::Exact => &sql.enqueue_limits,
+        Admission::Rough => &sql.enqueue_limits_roughly,
+    });
+    for row in &session.all(query.bind(queues)).await? {
+        let name: &str = row.try_get("name").map_err(failed)?;
+        let settings = codec::settings(row, name)?;
+        let Some((queue, made)) = made.iter().find(|(queue, _)| queue.as_str() == name) else {
+            continue;
+        };
+        let query = session.query(|sql| &sql.stats).bind(name).bind(session.now);
+        let row = session.one(query).await?;
+        let queued: i64 = row.try_get("queued").map_err(failed)?;
+        let queued = u64::try_from(queued).unwrap_or(0);
+        settings.admit(queue, queued.saturating_sub(*made), *made)?;
+    }
+    Ok(())
+}
+
+/// What an insert did.
+struct Inserted {
+    made: HashSet<Uuid>,
+    /// Whether a queue takes in no more than so many. Then nothing was made by a statement that is a transaction
+    /// of its own.
+    limited: bool,
 }
 
 /// What subscribers hear of a new document; they are told no time.
@@ -87,7 +146,7 @@ async fn insert(
     documents: &[NewDocument],
     keys: &[Option<Vec<u8>>],
     places: &[usize],
-) -> Result<HashSet<Uuid>> {
+) -> Result<Inserted> {
     let given: Vec<&NewDocument> = places.iter().map(|place| &documents[*place]).collect();
     let notices: Vec<Notice> = given.iter().map(|document| notice(document)).collect();
     let texts = |of: fn(&NewDocument) -> &str| -> Vec<String> {
@@ -143,8 +202,13 @@ async fn insert(
         .bind(session.alone);
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
+    let mut limited = false;
     for row in &rows {
-        let id: Uuid = row.try_get("id").map_err(failed)?;
+        let id: Option<Uuid> = row.try_get("id").map_err(failed)?;
+        let Some(id) = id else {
+            limited = true;
+            continue;
+        };
         if row.try_get("kept").map_err(failed)? {
             made.insert(id);
         } else {
@@ -155,7 +219,7 @@ async fn insert(
         let query = session.query(|sql| &sql.enqueue_withdraw).bind(lost);
         session.run(query).await?;
     }
-    Ok(made)
+    Ok(Inserted { made, limited })
 }
 
 /// What stands for the documents of these places: place, id, state.

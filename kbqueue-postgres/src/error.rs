@@ -34,8 +34,8 @@ pub(crate) fn failed(error: sqlx::Error) -> StoreError {
 }
 
 /// Whether two transactions got into each other's way, so that the server rolled this one back and
-/// beginning again helps: a deadlock, a serialization failure, a unique violation, or (22012, raised by our
-/// own statement) a document that somebody changed.
+/// beginning again helps: a deadlock, a serialization failure, a unique violation, a lock waited for as long
+/// as the host's `lock_timeout` allows, or (22012, raised by our own statement) a document that somebody changed.
 pub(crate) fn is_conflict(error: &StoreError) -> bool {
     let StoreError::Unavailable { source, .. } = error else {
         return false;
@@ -43,7 +43,7 @@ pub(crate) fn is_conflict(error: &StoreError) -> bool {
     let error = source.downcast_ref::<sqlx::Error>().and_then(code);
     matches!(
         error.as_deref(),
-        Some("40001" | "40P01" | "23505" | "22012")
+        Some("40001" | "40P01" | "23505" | "22012" | "55P03")
     )
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Front {
     pub(crate) at: i64,
     pub(crate) since: Instant,
     pub(crate) lines: BTreeMap<String, Key>,
+    /// Whether the queue had limits then.
+    pub(crate) limited: bool,
 }
 
 /// What is known of some queues.

@@ -14,9 +14,10 @@ use crate::options::Pooler;
 use crate::session::begin;
 use crate::sql::{Sql, Statement};
 use crate::store::PostgresStore;
+use crate::text::{escape, line};
 
 /// All rows of a statement, on any connection of the pool. One that turns out to be dead is replaced.
-async fn rows(
+pub(crate) async fn rows(
     store: &PostgresStore,
     statement: impl Fn(&Sql) -> Statement<'static> + Send,
 ) -> Result<Vec<PgRow>> {
@@ -54,6 +55,8 @@ pub(crate) async fn documents(
             .bind(query.state.map(|state| state.as_str()))
             .bind(query.after.map(|id| id.0))
             .bind(i64::from(query.limit))
+            .bind(query.tenant.as_deref().map(|tenant| line(Some(tenant))))
+            .bind(query.name.as_deref().map(|name| escape(name).into_owned()))
     })
     .await?;
     Ok(readable(&rows, codec::document)
@@ -112,7 +115,7 @@ pub(crate) async fn stats(store: &PostgresStore, queue: &QueueName) -> Result<Qu
         },
         settings: QueueSettings {
             paused: row.try_get("paused").map_err(failed)?,
-            ..QueueSettings::default()
+            ..codec::settings(row, queue.as_str())?
         },
         live_workers: count("live_workers")?,
     })

@@ -11,10 +11,16 @@ use crate::sql::splice;
 use crate::store::PostgresStore;
 
 /// Every migration, oldest first; its version is its place, from 1. One that was released never changes.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "0001_documents",
-    include_str!("../migrations/0001_documents.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "0001_documents",
+        include_str!("../migrations/0001_documents.sql"),
+    ),
+    (
+        "0002_production",
+        include_str!("../migrations/0002_production.sql"),
+    ),
+];
 
 /// Our own bookkeeping, apart from the host's `_sqlx_migrations`.
 const BOOKKEEPING: &str = "create table if not exists kbqueue.migrations (

@@ -18,6 +18,7 @@ use kbqueue_core::{
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 
+use crate::enqueue::Admission;
 use crate::error::{failed, is_conflict, is_lost};
 use crate::fronts::{Fronts, Over};
 use crate::options::{Pooler, PostgresOptions, check_schema};
@@ -27,7 +28,7 @@ use crate::wake::Wake;
 use crate::{claim, codec, enqueue, read, schema, wake, write};
 
 /// How often a transaction is begun again that others got in the way of.
-const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 
 /// After how many of this process's writes the differences of counts are folded.
 const FOLD_EVERY: usize = 128;
@@ -126,8 +127,8 @@ impl PostgresStore {
         let anybody = wake::Sender::anonymous(&self.inner.wake.sender);
         let mut session = self.session(conn);
         session.sender = &anybody;
-        let (answers, _) = enqueue::enqueue(&mut session, &documents).await?;
-        Ok(answers)
+        let done = enqueue::enqueue(&mut session, &documents, Admission::Rough).await?;
+        Ok(done.unwrap_or_default().0)
     }
 
     /// Closes all connections. Calls answer
@@ -159,7 +160,7 @@ impl PostgresStore {
         clock.map(|clock| clock.now().as_microsecond())
     }
 
-    fn session<'a>(&'a self, conn: &'a mut PgConnection) -> Session<'a> {
+    pub(crate) fn session<'a>(&'a self, conn: &'a mut PgConnection) -> Session<'a> {
         Session {
             conn,
             sql: self.sql(),
@@ -170,7 +171,7 @@ impl PostgresStore {
     }
 
     /// Enqueues without the two round trips that a transaction of several statements takes. `None` where
-    /// somebody was in the way, the connection broke, or settings hold for a transaction only: a
+    /// somebody was in the way, a queue is limited, the connection broke, or settings hold for a transaction only: a
     /// repeated enqueue does no harm.
     async fn enqueue_at_once(&self, documents: &[NewDocument]) -> Result<Option<Vec<Enqueued>>> {
         if self.options().pooler == Pooler::Transaction {
@@ -179,18 +180,19 @@ impl PostgresStore {
         let mut conn = self.pool().acquire().await.map_err(failed)?;
         let mut session = self.session(&mut conn);
         session.alone = true;
-        match enqueue::enqueue(&mut session, documents).await {
-            Ok((answers, notices)) => {
+        match enqueue::enqueue(&mut session, documents, Admission::Exact).await {
+            Ok(Some((answers, notices))) => {
                 self.committed(notices).await;
                 Ok(Some(answers))
             }
+            Ok(None) => Ok(None),
             Err(error) if is_conflict(&error) || is_lost(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Tells subscribers what was just committed, and folds the counts once in a while.
-    async fn committed(&self, notices: Vec<Notice>) {
+    pub(crate) async fn committed(&self, notices: Vec<Notice>) {
         let queues = self.to_fold(&notices);
         self.inner.wake.tell(notices);
         if let Some(queues) = queues
@@ -234,11 +236,11 @@ impl PostgresStore {
 
 /// One write: `$work` inside a transaction, the commit, then the notices. Dropped on the way,
 /// it is rolled back. Begun again where another transaction got in the way, which undid all of it.
-macro_rules! write {
+macro_rules! transact {
     ($store:expr, |$session:ident| $work:expr) => {{
         let mut tries = 1;
         loop {
-            let mut tx = begin($store).await?;
+            let mut tx = $crate::session::begin($store).await?;
             let work = async {
                 let mut session = $store.session(&mut tx);
                 let $session = &mut session;
@@ -246,7 +248,7 @@ macro_rules! write {
             };
             match work.await {
                 Ok((answer, notices)) => {
-                    tx.commit().await.map_err(failed)?;
+                    tx.commit().await.map_err($crate::error::failed)?;
                     $store.committed(notices).await;
                     break Ok(answer);
                 }
@@ -254,7 +256,7 @@ macro_rules! write {
                     // Waited for, so that whoever hears of the error finds nothing locked any more.
                     // Where it fails, the connection is gone, and the transaction with it.
                     let _ = tx.rollback().await;
-                    if !is_conflict(&error) || tries == TRIES {
+                    if !$crate::error::is_conflict(&error) || tries == $crate::store::TRIES {
                         break Err(error);
                     }
                     tries += 1;
@@ -263,6 +265,7 @@ macro_rules! write {
         }
     }};
 }
+pub(crate) use transact;
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -270,12 +273,15 @@ impl Store for PostgresStore {
         if let Some(answers) = self.enqueue_at_once(&documents).await? {
             return Ok(answers);
         }
-        write!(self, |session| enqueue::enqueue(session, &documents))
+        transact!(self, |session| async {
+            let done = enqueue::enqueue(session, &documents, Admission::Exact).await?;
+            Ok(done.unwrap_or_default())
+        })
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
         let known = self.inner.fronts.known(&request);
-        let claimed = write!(self, |session| claim::claim(session, &request, &known));
+        let claimed = transact!(self, |session| claim::claim(session, &request, &known));
         let (claims, learned) = claimed?;
         // Only now is it true that those are taken.
         self.inner.fronts.learn(learned);
@@ -283,36 +289,36 @@ impl Store for PostgresStore {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Directive> {
-        write!(self, |session| write::checkpoint(session, &checkpoint))
+        transact!(self, |session| write::checkpoint(session, &checkpoint))
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<Vec<Directive>> {
-        write!(self, |session| write::renew(session, &request))
+        transact!(self, |session| write::renew(session, &request))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
-        write!(self, |session| write::settle(session, &settlements))
+        transact!(self, |session| write::settle(session, &settlements))
     }
 
     async fn depart(&self, worker: WorkerId) -> Result<()> {
-        write!(self, |session| write::depart(session, worker))
+        transact!(self, |session| write::depart(session, worker))
     }
 
     async fn control(&self, id: DocumentId, control: Control) -> Result<Document> {
-        write!(self, |session| write::control(session, id, &control))
+        transact!(self, |session| write::control(session, id, &control))
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        write!(self, |session| write::configure(session, queue, settings))
+        transact!(self, |session| write::configure(session, queue, settings))
     }
 
     async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<Vec<Reaped>> {
-        write!(self, |session| write::reap(session, limits, limit))
+        transact!(self, |session| write::reap(session, limits, limit))
     }
 
     async fn purge(&self, limit: usize) -> Result<usize> {
         let over = &self.inner.over;
-        write!(self, |session| write::purge(session, limit, over))
+        transact!(self, |session| write::purge(session, limit, over))
     }
 
     async fn document(&self, id: DocumentId) -> Result<Option<Document>> {

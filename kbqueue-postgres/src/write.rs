@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
 use kbqueue_core::error::chain;
+use kbqueue_core::limits::Rate;
 use kbqueue_core::state::{CrashLimits, Event, Refusal};
 use kbqueue_core::store::{
     Checkpoint, Control, Directive, Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, Member, int, json, readable};
 use crate::codec;
-use crate::error::failed;
+use crate::error::{failed, malformed};
 use crate::fronts::Over;
 use crate::session::{Session, now_of};
 use crate::text::escape;
@@ -246,30 +248,43 @@ pub(crate) async fn control(
         .ok_or(StoreError::NotFound(id))?;
     let (held, mut document) = codec::document(&row)?;
     let mut batch = Batch::new([held], now_of([&row])?);
-    if let Control::Change(_) = control {
-        return Err(StoreError::Unusable(
-            "changes are not supported yet".to_owned(),
-        ));
-    }
     let event = control.event();
-    if let Some(Err(refusal)) = batch.apply(id, &event) {
-        return Err(match refusal {
-            Refusal::Deleted => StoreError::NotFound(id),
-            _ => StoreError::refused(id, refusal),
-        });
-    }
+    let applied = match batch.apply(id, &event) {
+        Some(Err(Refusal::Deleted)) => return Err(StoreError::NotFound(id)),
+        Some(Err(refusal)) => return Err(StoreError::refused(id, refusal)),
+        Some(Ok(applied)) => applied,
+        None => false,
+    };
     if let Some(member) = batch.get(id) {
         if let Some(by) = rival(session, member).await? {
             return Err(StoreError::Superseded { id, by });
         }
         member.show_in(&mut document);
-        if let Control::Rechunk(options) = control {
-            let query = session.query(|sql| &sql.control_chunking);
-            session.run(query.bind(id.0).bind(json(options))).await?;
-            document.chunking = Some(*options);
-        }
+    }
+    if applied {
+        edit(session, &mut document, control).await?;
     }
     Ok((document, batch.save(session).await?))
+}
+
+/// Changes what the specification does not own. What is saved afterwards goes by the new priority.
+async fn edit(session: &mut Session<'_>, document: &mut Document, control: &Control) -> Result<()> {
+    let id = document.id.0;
+    let priority = document.priority;
+    control.edit(document);
+    if document.priority != priority {
+        let query = session.query(|sql| &sql.control_priority);
+        session.run(query.bind(id).bind(document.priority)).await?;
+    }
+    if matches!(control, Control::Rechunk(_) | Control::Change(_)) {
+        let query = session
+            .query(|sql| &sql.control_details)
+            .bind(id)
+            .bind(document.chunking.as_ref().map(json))
+            .bind(json(&document.metadata));
+        session.run(query).await?;
+    }
+    Ok(())
 }
 
 /// The other document that stands for the key that `member` now wants back.
@@ -289,11 +304,22 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Told<()> {
-    let paused = settings.paused;
+    let query = session
+        .query(|sql| &sql.configure_lock)
+        .bind(queue.as_str())
+        .bind(session.now);
+    let row = session.one(query).await?;
+    let full_at = codec::optional_time(row.try_get("full_at").map_err(failed)?)
+        .map_err(|error| malformed(format!("the rate tokens of queue {queue}"), error))?;
+    let full_at = Rate::carry_over(settings.rate, full_at, now_of([&row])?);
     let query = session
         .query(|sql| &sql.configure)
         .bind(queue.as_str())
-        .bind(paused);
+        .bind(settings.paused)
+        .bind(json(&settings))
+        .bind(settings.limits_claims())
+        .bind(settings.max_queued.map(int))
+        .bind(full_at.map(Timestamp::as_microsecond));
     session.run(query).await?;
     let notices = vec![Notice::Queue(queue.clone())];
     let query = session

@@ -4,12 +4,14 @@ use kbqueue_core::Clock;
 use kbqueue_postgres::{PostgresOptions, PostgresStore};
 use kbqueue_tests::postgres::Schema;
 
-kbqueue_conformance::suite!(async |clock: Clock| {
+async fn open(clock: Clock) -> (PostgresStore, Schema) {
     let schema = Schema::new();
     let options = PostgresOptions::parse(schema.url()).and_then(|o| o.schema(schema.name()));
     let options = options.expect("they are right").pool_size(4).clock(clock);
-    (
-        PostgresStore::open(options).await.expect("it opens"),
-        schema,
-    )
-});
+    let store = PostgresStore::open(options).await.expect("it opens");
+    (store, schema)
+}
+
+kbqueue_conformance::suite!(open);
+kbqueue_conformance::outbox_suite!(open);
+kbqueue_conformance::schedules_suite!(open);

@@ -102,7 +102,10 @@ async fn what_falls_due_or_waits_in_a_pause_is_claimed() {
     assert_eq!(claimed(&stores[1], 1).await, [later.id]);
     let queue = later.queue.clone();
     for paused in [true, false] {
-        let settings = QueueSettings { paused };
+        let settings = QueueSettings {
+            paused,
+            ..QueueSettings::default()
+        };
         stores[0].configure(&queue, settings).await.unwrap();
         if paused {
             assert_eq!(claimed(&stores[0], 1).await, []);

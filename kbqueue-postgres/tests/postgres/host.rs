@@ -147,6 +147,35 @@ async fn the_same_key_in_two_transactions_is_one_document() {
     }
 }
 
+/// A database whose sessions wait for locks for a short time only: who has to wait longer begins again.
+#[tokio::test]
+async fn a_lock_timeout_of_the_database_reaches_no_caller() {
+    let place = Place::new();
+    let url = format!(
+        "{}?options[lock_timeout]=1s",
+        kbqueue_tests::postgres::shared()
+    );
+    let options = PostgresOptions::parse(&url).unwrap();
+    let options = options.schema(place.schema()).unwrap();
+    let store = PostgresStore::open(options).await.unwrap();
+    let id = stored(&store, document("a.pdf")).await.id;
+    let mut host = place.connection().await;
+    let mut tx = host.begin().await.unwrap();
+    let lock = "select 1 from kbqueue.documents where id = $1 for update";
+    let lock = sqlx::query(place.sql(lock)).bind(id.0);
+    lock.execute(&mut *tx).await.unwrap();
+    let cancelling = tokio::spawn({
+        let store = store.clone();
+        async move { store.control(id, Control::Cancel).await }
+    });
+    let first = wait_for_a_waiter(&place).await;
+    // Another transaction of ours waits: the first one gave up.
+    soon(async { while wait_for_a_waiter(&place).await == first {} }).await;
+    tx.commit().await.unwrap();
+    let cancelled = soon(cancelling).await.unwrap().unwrap();
+    assert_eq!(cancelled.lifecycle.state, State::Cancelled);
+}
+
 /// The host locks rows of ours in another order, and the server ends one of the two: ours, which begins again.
 #[tokio::test]
 async fn a_deadlock_with_the_host_reaches_no_caller() {
@@ -193,22 +222,24 @@ async fn a_deadlock_with_the_host_reaches_no_caller() {
     assert_eq!((counts.completed, counts.total()), (2, 2));
 }
 
-/// Until a session of this database's waits for a lock, on something of this place.
-async fn wait_for_a_waiter(place: &Place) {
+/// Until a session of this database's waits for a lock, on something of this place; answers with the start of its
+/// transaction.
+pub(crate) async fn wait_for_a_waiter(place: &Place) -> String {
     let mut conn = place.connection().await;
-    let waiters = "select count(*) from pg_stat_activity
-        where wait_event_type = 'Lock' and query like '%' || $1 || '.%' and pid <> pg_backend_pid()";
+    let waiters = "select xact_start::text from pg_stat_activity
+        where wait_event_type = 'Lock' and query like '%' || $1 || '.%' and pid <> pg_backend_pid()
+        order by xact_start limit 1";
     soon(async {
         loop {
-            let waiters: i64 = sqlx::query_scalar(waiters)
+            let waiter: Option<String> = sqlx::query_scalar(waiters)
                 .bind(place.schema())
-                .fetch_one(&mut conn)
+                .fetch_optional(&mut conn)
                 .await
                 .unwrap();
-            if waiters > 0 {
-                return;
+            if let Some(start) = waiter {
+                return start;
             }
         }
     })
-    .await;
+    .await
 }

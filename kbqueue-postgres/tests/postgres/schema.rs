@@ -99,7 +99,7 @@ async fn stores_that_open_a_new_schema_at_the_same_time_all_can() {
                 .fetch_all(&mut conn)
                 .await
                 .unwrap();
-        assert_eq!(versions, [1]);
+        assert_eq!(versions, [1, 2]);
         assert_eq!(queued(&stores[0]).await, 4);
     }
 }

@@ -1,5 +1,7 @@
 //! Documents are given to workers.
 
+mod limited;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,12 +23,17 @@ use crate::fronts::{Front, Key, Known, Name};
 use crate::session::Session;
 use crate::text;
 
+use self::limited::{HeldUp, Limits};
+
 /// When to come back for documents that somebody else held for a moment. Most of these will have been
 /// claimed by then, but one whose change was refused is still there, and nobody tells of that.
 const HELD: Duration = Duration::from_millis(20);
 
 /// Claims for `request`, with what is known of its queues. Answers with what is known of them once this is
 /// committed, too, and with what to tell subscribers then.
+///
+/// Where queues have limits, their rows are locked first, so claims of them come one after the other; where they
+/// have none, that costs no round trip.
 ///
 /// The cost depends on the documents claimed, on the lines that have some, and on what came in since the
 /// last claim, not on how many wait or were claimed before.
@@ -47,12 +54,22 @@ pub(crate) async fn claim(
         known,
         since: Instant::now(),
     };
-    let (moment, mut lines) = asked.front(session, slots).await?;
+    let mut limits = Limits::default();
+    let limited = known.iter().filter(|(_, front)| front.limited);
+    let limited: BTreeSet<String> = limited.map(|(queue, _)| queue.clone()).collect();
+    limits.keep(session, limited).await?;
+    let (moment, mut lines) = asked.front(session, slots, &mut limits).await?;
+    let (places, held_up) = if limits.is_empty() {
+        let places = deal(slots, &lines).into_iter();
+        (places.map(|line| (line, 0)).collect(), HeldUp::default())
+    } else {
+        limits.deal(session, &asked, &moment, &lines).await?
+    };
     let mut turns: BTreeMap<Name, (i64, Option<i64>)> = BTreeMap::new();
     let mut claimed = Vec::with_capacity(slots);
-    for (place, line) in (0..).zip(deal(slots, &lines)) {
+    for (place, (line, nth)) in (0..).zip(places) {
         let line = &mut lines[line];
-        if let Some(document) = line.claimable.pop_front() {
+        if let Some(document) = line.claimable.remove(nth) {
             turns.insert(line.name.clone(), (place, line.turn));
             claimed.push(document);
         }
@@ -69,14 +86,15 @@ pub(crate) async fn claim(
     }
     let notices = batch.save_with(session, turns_of(turns)).await?;
     let next_due = if documents.len() < slots {
-        asked.next_due(session, moment.now, &lines, &taken).await?
+        let next_due = asked.next_due(session, moment.now, &lines, &taken).await?;
+        next_due.into_iter().chain(held_up.next_token).min()
     } else {
         None
     };
     let claims = Claims {
         documents,
         next_due,
-        held_back: false,
+        held_back: held_up.held_back,
     };
     Ok(((claims, asked.learned(moment, &lines, &taken)), notices))
 }
@@ -100,8 +118,10 @@ struct Moment {
     seen: String,
     /// The queues that are not paused,
     served: Vec<String>,
-    /// and those of them of which what was known was good.
+    /// those of them of which what was known was good.
     known: Vec<String>,
+    /// and those of them that have limits.
+    limited: BTreeSet<String>,
     /// Whether something fell due that is not claimable yet.
     promotable: bool,
     /// How many lines may have something.
@@ -118,6 +138,7 @@ impl Moment {
             seen: row.try_get("seen")?,
             served: row.try_get("served")?,
             known: row.try_get("known")?,
+            limited: row.try_get::<Vec<_>, _>("limited")?.into_iter().collect(),
             promotable: row.try_get("promotable")?,
             lines: usize::try_from(lines.unwrap_or(0))?,
         })
@@ -128,6 +149,8 @@ impl Moment {
 struct Line {
     name: Name,
     turn: Option<i64>,
+    /// From 1, in the order of turns; `None` for one that was found in another way than by its front.
+    place: Option<usize>,
     /// Nothing is ready before this.
     start: Key,
     /// The first ready documents as they were at that moment, whoever held them, and for whom they are.
@@ -162,6 +185,7 @@ impl Line {
         Ok(Self {
             name: (row.try_get("line_queue")?, row.try_get("line_name")?),
             turn: row.try_get("turn")?,
+            place: Some(usize::try_from(row.try_get::<i64, _>("place")?)?),
             start: (
                 row.try_get("front_priority")?,
                 row.try_get("front_available_at")?,
@@ -174,6 +198,15 @@ impl Line {
             refused: None,
             left: Vec::new(),
         })
+    }
+
+    /// Brings what can be claimed into its order.
+    fn sort(&mut self) {
+        let claimable = self.claimable.make_contiguous();
+        claimable.sort_by_key(|(_, document)| {
+            let available_at = document.lifecycle.available_at;
+            (Reverse(document.priority), available_at, document.id)
+        });
     }
 
     /// How many can be claimed, as far as is known.
@@ -197,11 +230,15 @@ impl Line {
 
     /// Whether there was one for this audience that somebody else held.
     fn skipped(&self, taken: &HashSet<Uuid>, audience: &str) -> bool {
-        self.ahead.iter().any(|((_, _, id), for_whom)| {
-            (for_whom == "*" || for_whom == audience)
-                && !taken.contains(id)
-                && !self.left.contains(id)
-        })
+        // What was read and not taken is held back by limits; where there is more, so is that.
+        let read = |id: &Uuid| self.claimable.iter().any(|(held, _)| held.id.0 == *id);
+        self.exhausted
+            && self.ahead.iter().any(|((_, _, id), for_whom)| {
+                (for_whom == "*" || for_whom == audience || for_whom.starts_with('~'))
+                    && !taken.contains(id)
+                    && !self.left.contains(id)
+                    && !read(id)
+            })
     }
 }
 
@@ -231,20 +268,46 @@ impl Asked<'_> {
         }
     }
 
+    /// Whether the specification lets this worker have it.
+    fn may_have(&self, held: &Held, now: Timestamp) -> bool {
+        let event = self.event(self.request.lease_ids[0]);
+        transition(&held.life, &event, now).is_ok()
+    }
+
     fn grace(&self) -> i64 {
         codec::whole_ms_in_us(self.request.grace).min(codec::LONGEST)
     }
 
     /// The lines to deal to, each read as far as its share goes.
-    async fn front(&self, session: &mut Session<'_>, slots: usize) -> Result<(Moment, Vec<Line>)> {
+    async fn front(
+        &self,
+        session: &mut Session<'_>,
+        slots: usize,
+        limits: &mut Limits,
+    ) -> Result<(Moment, Vec<Line>)> {
         let mut at_most = slots;
         let mut promoted = false;
         loop {
-            let (moment, mut lines) = self.read_front(session, slots, at_most).await?;
+            let kept = limits.queues();
+            let (moment, mut lines) = self.read_front(session, slots, at_most, kept).await?;
+            if moment.limited.iter().any(|queue| !limits.has(queue)) {
+                limits.keep(session, moment.limited).await?;
+                continue;
+            }
             // Once is enough: what falls due from now on is the next claim's.
             if moment.promotable && !promoted {
                 self.promote(session).await?;
                 promoted = true;
+                continue;
+            }
+            if !limits.is_empty() {
+                let sufficient = limits
+                    .read(session, self, &moment, &mut lines, at_most)
+                    .await?;
+                if sufficient {
+                    return Ok((moment, lines));
+                }
+                at_most = at_most.saturating_mul(4);
                 continue;
             }
             self.read_shares(session, &mut lines, slots, moment.now)
@@ -277,6 +340,7 @@ impl Asked<'_> {
         session: &mut Session<'_>,
         slots: usize,
         at_most: usize,
+        kept: Vec<String>,
     ) -> Result<(Moment, Vec<Line>)> {
         let fronts = || self.queues.iter().map(|queue| self.known.get(queue));
         let lines = || {
@@ -313,7 +377,8 @@ impl Asked<'_> {
             .bind(i64::try_from(slots).unwrap_or(i64::MAX))
             .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
             .bind(self.grace())
-            .bind(session.now);
+            .bind(session.now)
+            .bind(kept);
         let rows = session.all(query).await?;
         let odd = |error| malformed("the front of the queues", error);
         let first = rows
@@ -417,26 +482,19 @@ impl Asked<'_> {
         for (held, document) in readable(rows.iter().copied(), codec::document) {
             let name = (held.queue.as_str().to_owned(), held.line.clone());
             let line = &mut lines[by_name[&name]];
-            match transition(&held.life, &self.event(self.request.lease_ids[0]), now) {
-                Ok(_) => {
-                    ids.remove(&held.id.0);
-                    line.claimable.push_back((held, document));
-                }
-                Err(_) => {
-                    let due_at = due_at(&held.life, &self.request.fingerprint, self.request.grace);
-                    line.refused = line.refused.into_iter().chain([due_at]).min();
-                }
+            if self.may_have(&held, now) {
+                ids.remove(&held.id.0);
+                line.claimable.push_back((held, document));
+            } else {
+                let due_at = due_at(&held.life, &self.request.fingerprint, self.request.grace);
+                line.refused = line.refused.into_iter().chain([due_at]).min();
             }
         }
         for (id, name) in ids {
             lines[by_name[&name]].left.push(id);
         }
         for (index, _) in which {
-            let claimable = lines[*index].claimable.make_contiguous();
-            claimable.sort_by_key(|(_, document)| {
-                let available_at = document.lifecycle.available_at;
-                (Reverse(document.priority), available_at, document.id)
-            });
+            lines[*index].sort();
         }
         Ok(())
     }
@@ -483,7 +541,7 @@ impl Asked<'_> {
             let known = known.map(|front| front.lines.clone()).unwrap_or_default();
             starts.insert(queue, known);
         }
-        for line in lines {
+        for line in lines.iter().filter(|line| line.place.is_some()) {
             let (queue, name) = &line.name;
             let Some(starts) = starts.get_mut(queue.as_str()) else {
                 continue;
@@ -499,6 +557,7 @@ impl Asked<'_> {
                 seen: moment.seen.clone(),
                 at: moment.server_now,
                 since: self.since,
+                limited: moment.limited.contains(queue),
                 lines,
             };
             (queue.to_owned(), Arc::new(front))
