@@ -5,11 +5,14 @@
 --   at most, each as far as its even share of the slots; or 0, and then the lines to read, each with how
 --   many documents of each audience.
 -- Result: now; 'paused', 'more' (call again: not all that is due is ready yet) or 'front'; then
---   1 where there may be more lines;
---   lines, each: name, turn, ready documents, 1 where all of them were read, and of those read the entries,
---   lives, fixed parts and histories, in up to 1000 at a time;
+--   1 where there may be more lines that are everybody's, and where there may be more of the audience;
+--   lines, each: name, turn, ready documents, 1 where all of them were read that are everybody's, and that
+--   are the audience's, its processing documents (where the queue is limited), and of those read the
+--   entries, lives, fixed parts and histories, in up to 1000 at a time;
 --   first entries that are not due, of the claimer's audience and of all; and of other audiences, which
---   are left to others for the grace.
+--   are left to others for the grace;
+--   the settings, and how many documents are processing.
+-- Where the queue is limited, each line is read as far as the slots, and not only as far as its even share.
 -- Atomic: it moves entries between sets that only say where to look. Whether a document may be claimed is
 -- for the specification to say, and `commit` compares what was read here.
 -- An entry is priority (4 digits), time (16), id (32), line; in this order documents are claimed.
@@ -20,8 +23,10 @@ if now == '' then
     local time = redis.call('TIME')
     now = string.format('%.0f', time[1] * 1000000 + time[2])
 end
-if redis.call('HGET', base .. ':settings', 'paused') == '1' then
-    return { now, 'paused', 0, {}, {}, {} }
+local settings = redis.call('HMGET', base .. ':settings', 'token', 'json', 'full_at', 'paused', 'limited')
+local limited = table.remove(settings)
+if settings[4] == '1' then
+    return { now, 'paused', { 0, 0 }, {}, {}, {}, settings, 0 }
 end
 
 local function ready(audience, line)
@@ -59,7 +64,6 @@ local function move(entries, from, audience)
         redis.call('ZADD', ready(audience, line), unpack(pairs_of_line))
         list(audience, line)
     end
-    return by_line
 end
 
 local more = false
@@ -85,15 +89,13 @@ local function promote(audience)
     end
 end
 
--- What was left to others for long enough is everybody's.
+-- What was left to others for long enough is everybody's. It stays ready for them, too: their going on
+-- with it must not wait behind what everybody may only start.
 local function open(audience)
     local key = base .. ':reserved:' .. audience
     local entries = due(key, string.format('%.0f', tonumber(now) - grace))
     if #entries > 0 then
-        for line, of_line in pairs(move(entries, key, '*')) do
-            redis.call('ZREM', ready(audience, line), unpack(of_line))
-            list(audience, line)
-        end
+        move(entries, key, '*')
     end
 end
 
@@ -113,27 +115,27 @@ for _, audience in ipairs(redis.call('SMEMBERS', base .. ':audiences')) do
         table.insert(other_first, first(waiting))
         table.insert(other_first, first(reserved))
     end
-    if redis.call('EXISTS', waiting, reserved) == 0 then
+    if redis.call('EXISTS', waiting, reserved, base .. ':lines:' .. audience) == 0 then
         redis.call('SREM', base .. ':audiences', audience)
     end
 end
 table.insert(own_first, first(base .. ':waiting:*'))
 if more then
-    return { now, 'more', 0, {}, {}, {} }
+    return { now, 'more', { 0, 0 }, {}, {}, {}, settings, 0 }
 end
 
-local names, turns, most, full = {}, {}, {}, 0
+local names, turns, most, full = {}, {}, {}, { 0, 0 }
 for i = 7, #ARGV, 2 do
     local name = ARGV[i]
     table.insert(names, name)
     turns[name], most[name] = redis.call('HGET', base .. ':turns', name) or '0', tonumber(ARGV[i + 1])
 end
 if most_lines > 0 then
-    for _, audience in ipairs({ '*', own }) do
+    for part, audience in ipairs({ '*', own }) do
         local key = base .. ':lines:' .. audience
         local found = redis.call('ZRANGE', key, 0, most_lines - 1, 'WITHSCORES')
         if #found == 2 * most_lines then
-            full = 1
+            full[part] = 1
         end
         for i = 1, #found, 2 do
             if not turns[found[i]] then
@@ -144,11 +146,26 @@ if most_lines > 0 then
     end
 end
 
+-- How many documents of each line are processing: there are no more than slots in all processes.
+local processing = {}
+if limited == 'tenant' then
+    local ids = redis.call('ZRANGE', base .. ':leases', 0, -1)
+    for start = 1, #ids, 1000 do
+        local some = redis.call('HMGET', base .. ':lives', unpack(ids, start, math.min(start + 999, #ids)))
+        for _, life in ipairs(some) do
+            local tenant = life and cjson.decode(string.sub(life, 17)).tenant
+            local line = tenant and 't' .. tenant or 'n'
+            processing[line] = (processing[line] or 0) + 1
+        end
+    end
+end
+
 local lines = {}
 for _, name in ipairs(names) do
-    local line = { name, turns[name], 0, 1, {} }
-    local last = (most[name] or math.ceil(slots / #names)) - 1
-    for _, audience in ipairs({ '*', own }) do
+    local line = { name, turns[name], 0, 1, 1, processing[name] or 0, {} }
+    local share = limited and slots or math.ceil(slots / #names)
+    local last = (most[name] or share) - 1
+    for part, audience in ipairs({ '*', own }) do
         local key = ready(audience, name)
         line[3] = line[3] + redis.call('ZCARD', key)
         for start = 0, last, 1000 do
@@ -159,7 +176,7 @@ for _, name in ipairs(names) do
                 for i, entry in ipairs(entries) do
                     ids[i] = string.sub(entry, 21, 52)
                 end
-                table.insert(line[5], {
+                table.insert(line[7], {
                     entries,
                     redis.call('HMGET', base .. ':lives', unpack(ids)),
                     redis.call('HMGET', base .. ':documents', unpack(ids)),
@@ -170,10 +187,10 @@ for _, name in ipairs(names) do
                 break
             end
             if stop == last then
-                line[4] = 0
+                line[3 + part] = 0
             end
         end
     end
     table.insert(lines, line)
 end
-return { now, 'front', full, lines, own_first, other_first }
+return { now, 'front', full, lines, own_first, other_first, settings, redis.call('ZCARD', base .. ':leases') }

@@ -6,7 +6,8 @@
 --   the number of writes, each: command, key, n, n arguments;
 --   the number of lines whose ready documents changed, each: audience, line, new turn or '';
 --   channel, message.
--- The first comparison is of a document's life.
+-- The first comparison is of a value that begins with the token once it is written: of a document's life, or
+-- of the queue's settings.
 -- Result: 1 where it is written, now or by an earlier run under the same token; 0 where something is no
 -- longer as it was read, and then nothing is written.
 -- Atomic: Redis runs one script at a time. Every write of a document gives it a fresh random token, so

@@ -2,7 +2,8 @@
 -- KEYS[1]: the queue's base.
 -- ARGV: now in epoch microseconds, or '' for the server's own clock; n; n ids; n dedupe keys ('' for
 --   none, which no document stands for), or nothing where no document has one.
--- Result: now; n lives by id, n ids by key, n lives of these (nil where there is none; the last two are
+-- Result: now, how many documents are queued, the settings, and the token of the last enqueue that these
+--   limited; n lives by id, n ids by key, n lives of these (nil where there is none; the last two are
 --   empty without keys).
 -- Atomic: only a look; `commit` compares again.
 local base, now, n = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -30,4 +31,7 @@ for first = 1, n, 1000 do
         end
     end
 end
-return { now, lives, holders, theirs }
+local admission = redis.call('HMGET', base .. ':settings', 'token', 'json', 'full_at', 'paused', 'admitted')
+local admitted = table.remove(admission)
+local queued = tonumber(redis.call('HGET', base .. ':counts', 'queued') or '0')
+return { now, queued, admission, admitted, lives, holders, theirs }

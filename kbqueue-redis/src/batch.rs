@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) held: Held,
     /// How it is now.
     pub(crate) life: Lifecycle,
+    /// Its priority now.
+    pub(crate) priority: i16,
     /// What is known of it; `None` where that cannot be read, and then it stays as it is.
     history: Option<History>,
     changed: bool,
@@ -77,6 +79,7 @@ impl<'a> Batch<'a> {
             .into_iter()
             .map(|(held, history)| Member {
                 life: held.life.clone(),
+                priority: held.priority,
                 held,
                 history,
                 changed: false,
@@ -169,6 +172,7 @@ impl<'a> Batch<'a> {
             .map(|member| {
                 let held = Held {
                     life: member.life.clone(),
+                    priority: member.priority,
                     ..member.held.clone()
                 };
                 (held, member.history.clone())
@@ -189,7 +193,7 @@ impl<'a> Batch<'a> {
     fn commit(self) -> Commit<'a> {
         let mut commit = Commit::new(self.queue, self.now);
         for member in self.members.iter().filter(|member| member.changed) {
-            commit.update(&member.held, &member.life);
+            commit.update(&member.held, &member.life, member.priority);
             if let Some(history) = member.history.as_ref().filter(|_| member.remembered) {
                 commit.history(member.held.id, history);
             }

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use jiff::Timestamp;
+use kbqueue_core::limits::{self, Dealt, Room, left};
 use kbqueue_core::state::{Event, due_at, transition};
 use kbqueue_core::store::{ClaimRequest, Claims, Result};
-use kbqueue_core::{Document, LeaseId, QueueName, fair};
+use kbqueue_core::{Document, LeaseId, QueueName};
 
 use crate::batch::{Batch, TRIES};
 use crate::codec::{self, Held, History, Row};
 use crate::error::failed;
 use crate::schema;
 use crate::script;
+use crate::settings::{RawSettings, Settings};
 use crate::store::RedisStore;
 
 /// How many documents a script makes ready at most, of each audience: it blocks the server meanwhile.
@@ -42,16 +44,17 @@ pub(crate) async fn claim(store: &RedisStore, request: &ClaimRequest) -> Result<
             audience: schema::audience(Some(&request.fingerprint)),
         };
         let (fronts, turn) = try_join(asked.fronts(&queues), turn(store)).await?;
-        let next_due = fronts.next_due();
-        let (taken, overtaken) = asked.take(fronts, turn).await?;
+        let taken = asked.take(fronts, turn).await?;
         let used: HashSet<LeaseId> = taken
+            .documents
             .iter()
             .filter_map(|document| Some(document.lifecycle.lease.as_ref()?.id))
             .collect();
         lease_ids.retain(|lease_id| !used.contains(lease_id));
-        claims.documents.extend(taken);
-        if !overtaken {
-            claims.next_due = next_due.filter(|_| !lease_ids.is_empty());
+        claims.documents.extend(taken.documents);
+        if !taken.overtaken {
+            claims.next_due = taken.next_due.filter(|_| !lease_ids.is_empty());
+            claims.held_back = taken.held_back && !lease_ids.is_empty();
             return Ok(claims);
         }
     }
@@ -77,27 +80,42 @@ struct Line {
     ready: u64,
     /// The first ones that can be claimed, in order.
     claimable: Vec<(Held, Document)>,
-    /// Whether there are no others.
-    exhausted: bool,
-    /// How many were read that cannot be claimed, or not be read.
+    /// Whether there are no others: that everybody may claim, and that this claimer may.
+    exhausted: [bool; 2],
+    /// How many were read that cannot be claimed, or not be read, or that were read before.
     in_the_way: usize,
+    /// How many of its documents are processing, where the queue has a limit for that.
+    processing: u64,
 }
 
 impl Line {
+    fn exhausted(&self) -> bool {
+        self.exhausted == [true; 2]
+    }
+
     /// How many can be claimed, as far as is known.
-    fn claimable(&self) -> u64 {
-        let read = self.claimable.len() as u64;
-        if self.exhausted {
+    fn claimable(&self) -> usize {
+        let read = self.claimable.len();
+        if self.exhausted() {
             read
         } else {
-            self.ready.max(read)
+            usize::try_from(self.ready).unwrap_or(usize::MAX).max(read)
         }
+    }
+
+    /// Of each that was read, whether it starts rather than goes on.
+    fn starts(&self, fingerprint: &str) -> Vec<bool> {
+        let starts = |held: &Held| held.life.starts_under(fingerprint);
+        self.claimable
+            .iter()
+            .map(|(held, _)| starts(held))
+            .collect()
     }
 }
 
-/// A line as the script answers it: name, turn, ready documents, whether all of them were read, and those
-/// that were.
-type RawLine = (String, u64, u64, bool, Vec<RawRows>);
+/// A line as the script answers it: name, turn, ready documents, whether all of them were read (everybody's,
+/// the claimer's), processing ones, and those that were read.
+type RawLine = (String, u64, u64, bool, bool, u64, Vec<RawRows>);
 /// Entries, lives, fixed parts, histories.
 type RawRows = (Vec<String>, Part, Part, Part);
 type Part = Vec<Option<Vec<u8>>>;
@@ -108,15 +126,52 @@ struct Front<'a> {
     queue: &'a QueueName,
     now: Timestamp,
     lines: Vec<Line>,
-    /// Whether there may be lines behind these.
-    full: bool,
+    /// Whether there may be lines behind these: with documents that are everybody's, and this claimer's.
+    full: [bool; 2],
     /// When documents fall due for this worker that may not be claimed yet, as far as was seen.
     due: Vec<Timestamp>,
     /// How many lines were asked for.
     most_lines: usize,
+    settings: Settings,
+    /// How many documents are processing.
+    processing: u64,
 }
 
 impl Front<'_> {
+    fn is_limited(&self) -> bool {
+        self.settings.settings.limits_claims()
+    }
+
+    fn room(&self) -> Room {
+        let Settings {
+            settings, full_at, ..
+        } = &self.settings;
+        Room::of(settings, self.processing, *full_at, self.now)
+    }
+
+    /// How many more documents of a line may be processing.
+    fn room_of(&self, line: &Line) -> u64 {
+        left(
+            self.settings.settings.max_processing_per_tenant,
+            line.processing,
+        )
+    }
+
+    /// Whether lines that were not read could have their turn before those that were.
+    fn lacks_lines(&self, slots: usize, fingerprint: &str) -> bool {
+        // A line is left out only behind at least as many with a document each as there are slots. Where
+        // tokens may run out, so it is with documents to go on with.
+        let lines = self.lines.iter().filter(|line| self.room_of(line) > 0);
+        let with_some = lines.clone().filter(|line| line.claimable() > 0).count();
+        let to_go_on = || {
+            let goes_on = |line: &&Line| line.starts(fingerprint).contains(&false);
+            lines.clone().filter(goes_on).count()
+        };
+        let [everybodys, own] = self.full;
+        (everybodys || own) && with_some < slots
+            || own && self.room().starts < slots as u64 && to_go_on() < slots
+    }
+
     /// Takes lines over that were read again. Their documents were compared with the clock of that time,
     /// which is not earlier.
     fn replace(&mut self, later: Self) {
@@ -139,6 +194,19 @@ enum More {
     Documents(Vec<(String, usize)>),
 }
 
+/// What was read of a line, until it is taken.
+type Takeable = Vec<Option<(Held, Document)>>;
+
+/// What a claim took, and why no more.
+#[derive(Debug, Default)]
+struct Taken {
+    documents: Vec<Document>,
+    /// Whether others were faster in some queue, and nothing of it was taken.
+    overtaken: bool,
+    next_due: Option<Duration>,
+    held_back: bool,
+}
+
 #[derive(Debug)]
 struct Fronts<'a>(Vec<Front<'a>>);
 
@@ -155,35 +223,52 @@ impl Fronts<'_> {
         lines
     }
 
-    /// The line of each slot.
-    fn deal(&self, slots: usize) -> Vec<(usize, usize)> {
+    /// Deals slots within the limits, and answers also with the lines as [`Dealt`] numbers them.
+    fn deal(&self, slots: usize, fingerprint: &str) -> (Dealt, Vec<(usize, usize)>) {
         let lines = self.lines();
-        let claimable: Vec<u64> = lines
-            .iter()
-            .map(|(front, line)| self.0[*front].lines[*line].claimable())
-            .collect();
-        let dealt = fair::deal(slots, &claimable);
-        dealt.into_iter().map(|line| lines[line]).collect()
+        let rooms: Vec<Room> = self.0.iter().map(Front::room).collect();
+        let fronts = lines.iter().map(|(queue, line)| {
+            let front = &self.0[*queue];
+            let line = &front.lines[*line];
+            let mut starts = line.starts(fingerprint);
+            if !front.is_limited() {
+                // What was not read yet counts, whatever it is.
+                starts.resize(line.claimable().min(slots).max(starts.len()), true);
+            }
+            limits::Front {
+                queue: *queue,
+                room: front.room_of(line),
+                starts,
+            }
+        });
+        let fronts: Vec<_> = fronts.collect();
+        (limits::deal(slots, &rooms, &fronts), lines)
     }
 
     /// What more to read, by queue, before the deal is fair.
-    fn short(&self, slots: usize) -> Vec<(usize, More)> {
+    fn short(&self, slots: usize, fingerprint: &str) -> Vec<(usize, More)> {
+        let (dealt, lines) = self.deal(slots, fingerprint);
         let mut shares: HashMap<(usize, usize), usize> = HashMap::new();
-        for line in self.deal(slots) {
-            *shares.entry(line).or_default() += 1;
+        for (line, _) in dealt.taken {
+            *shares.entry(lines[line]).or_default() += 1;
         }
         let mut short = Vec::new();
         for (index, front) in self.0.iter().enumerate() {
-            // A line is left out only behind at least as many with a document each as there are slots;
-            // otherwise it could be its turn.
-            let with_some = front.lines.iter().filter(|line| line.claimable() > 0);
-            if front.full && with_some.count() < slots {
+            if front.lacks_lines(slots, fingerprint) {
                 short.push((index, More::Lines(front.most_lines.saturating_mul(4))));
                 continue;
             }
             let lacking = front.lines.iter().enumerate().filter_map(|(place, line)| {
-                let share = shares.get(&(index, place)).copied().unwrap_or(0);
-                let lacks = !line.exhausted && line.claimable.len() < share;
+                let (share, lacks) = if front.is_limited() {
+                    let starts = line.starts(fingerprint);
+                    let going_on = starts.iter().filter(|starts| !**starts).count();
+                    let [everybodys, own] = line.exhausted;
+                    let lacks = !everybodys && starts.len() - going_on < slots;
+                    (slots, lacks || !own && going_on < slots)
+                } else {
+                    let share = shares.get(&(index, place)).copied().unwrap_or(0);
+                    (share, !line.exhausted() && line.claimable.len() < share)
+                };
                 // What cannot be read, or not be claimed, stood in the way: look further behind it.
                 lacks.then(|| (line.name.clone(), share + 2 * line.in_the_way))
             });
@@ -233,7 +318,7 @@ impl Asked<'_> {
             .map(|queue| self.front(queue, More::Lines(slots)));
         let mut fronts = Fronts(try_join_all(reads).await?);
         loop {
-            let short = fronts.short(slots);
+            let short = fronts.short(slots, &self.request.fingerprint);
             if short.is_empty() {
                 return Ok(fronts);
             }
@@ -279,13 +364,15 @@ impl Asked<'_> {
             }
         };
         loop {
-            let (now, what, full, lines, own, others): (
+            let (now, what, full, lines, own, others, settings, processing): (
                 String,
                 String,
-                bool,
+                [bool; 2],
                 Vec<RawLine>,
                 Entries,
                 Entries,
+                RawSettings,
+                u64,
             ) = script::CLAIM
                 .run(self.store.connection(), &base, &arguments)
                 .await?;
@@ -299,6 +386,8 @@ impl Asked<'_> {
                 full,
                 due: Vec::new(),
                 most_lines,
+                settings: Settings::decode(queue, settings)?,
+                processing,
             };
             let grace = self.request.grace;
             let own = own.iter().filter_map(|entry| schema::time_of(entry));
@@ -315,7 +404,8 @@ impl Asked<'_> {
 
     /// Decodes a line, and finds out what of it can be claimed.
     fn line(&self, front: &mut Front<'_>, raw: RawLine) -> Line {
-        let (name, turn, ready, exhausted, rows) = raw;
+        let (name, turn, ready, everybodys, own, processing, rows) = raw;
+        let mut seen = HashSet::new();
         let count: usize = rows.iter().map(|(entries, ..)| entries.len()).sum();
         let rows = rows
             .into_iter()
@@ -337,6 +427,10 @@ impl Asked<'_> {
         let read = codec::readable(rows);
         let mut claimable = Vec::with_capacity(read.len());
         for (held, document) in read {
+            // What was left to others for long enough is both everybody's and theirs.
+            if !seen.insert(held.id) {
+                continue;
+            }
             let event = self.event(self.lease_ids[0]);
             match transition(&held.life, &event, front.now) {
                 Ok(_) => claimable.push((held, document)),
@@ -353,40 +447,68 @@ impl Asked<'_> {
             name,
             turn,
             ready,
-            exhausted,
+            exhausted: [everybodys, own],
+            processing,
             in_the_way: count - claimable.len(),
             claimable,
         }
     }
 
-    /// Takes what is dealt. Answers with the documents that came, and whether others were faster in some
-    /// queue.
-    async fn take(&self, fronts: Fronts<'_>, turn: u64) -> Result<(Vec<Document>, bool)> {
-        let dealt = fronts.deal(self.lease_ids.len());
-        if dealt.is_empty() {
-            return Ok((Vec::new(), false));
-        }
-        let mut lines: Vec<(&QueueName, Timestamp, Vec<_>)> = fronts
-            .0
-            .into_iter()
-            .map(|front| {
-                let lines = front.lines.into_iter();
-                let fronts = lines.map(|line| line.claimable.into_iter()).collect();
-                (front.queue, front.now, fronts)
-            })
-            .collect();
+    /// Takes what is dealt.
+    async fn take(&self, fronts: Fronts<'_>, turn: u64) -> Result<Taken> {
+        let fingerprint = &self.request.fingerprint;
+        let (dealt, lines) = fronts.deal(self.lease_ids.len(), fingerprint);
+        let mut taken = Taken {
+            held_back: dealt.held_back,
+            next_due: fronts.next_due(),
+            ..Taken::default()
+        };
+        let mut fronts = fronts.0;
         let mut by_queue: BTreeMap<usize, Vec<(usize, Held, Document)>> = BTreeMap::new();
-        for (place, (front, line)) in dealt.into_iter().enumerate() {
-            if let Some((held, document)) = lines[front].2[line].next() {
-                let of_queue = by_queue.entry(front).or_default();
-                of_queue.push((place, held, document));
+        let mut rows: Vec<Vec<Takeable>> = Vec::with_capacity(fronts.len());
+        for front in &mut fronts {
+            let lines = front.lines.iter_mut();
+            let lines = lines.map(|line| line.claimable.drain(..).map(Some).collect());
+            rows.push(lines.collect());
+        }
+        for (slot, (line, place)) in dealt.taken.into_iter().enumerate() {
+            let (queue, line) = lines[line];
+            let row = rows[queue][line].get_mut(place).and_then(Option::take);
+            if let Some((held, document)) = row {
+                let front = &mut fronts[queue];
+                if let Some(rate) = front.settings.settings.rate
+                    && held.life.starts_under(fingerprint)
+                {
+                    let full_at = &mut front.settings.full_at;
+                    *full_at = Some(rate.spend(*full_at, front.now, 1));
+                }
+                by_queue
+                    .entry(queue)
+                    .or_default()
+                    .push((slot, held, document));
             }
         }
+        for front in dealt
+            .short_of_tokens
+            .into_iter()
+            .map(|queue| &fronts[queue])
+        {
+            let Settings {
+                settings, full_at, ..
+            } = &front.settings;
+            let next = settings
+                .rate
+                .map(|rate| rate.next_token(*full_at, front.now));
+            let until = next.map(|next| next.duration_since(front.now).unsigned_abs());
+            taken.next_due = taken.next_due.into_iter().chain(until).min();
+        }
         let count = by_queue.values().map(Vec::len).sum::<usize>() as u64;
-        let takes = by_queue.into_iter().map(|(front, dealt)| {
-            let (queue, now, _) = lines[front];
-            self.take_from(queue, now, dealt, turn)
-        });
+        if count == 0 {
+            return Ok(taken);
+        }
+        let takes = by_queue
+            .into_iter()
+            .map(|(queue, dealt)| self.take_from(&fronts[queue], dealt, turn));
         let counted = async {
             let mut command = redis::cmd("INCRBY");
             command.arg(self.store.keys().turn()).arg(count);
@@ -396,21 +518,21 @@ impl Asked<'_> {
                 .await
                 .map_err(failed)
         };
-        let (taken, _) = try_join(try_join_all(takes), counted).await?;
-        let overtaken = taken.iter().any(Option::is_none);
-        let mut taken: Vec<_> = taken.into_iter().flatten().flatten().collect();
-        taken.sort_by_key(|(place, _)| *place);
-        Ok((
-            taken.into_iter().map(|(_, document)| document).collect(),
-            overtaken,
-        ))
+        let (written, _) = try_join(try_join_all(takes), counted).await?;
+        taken.overtaken = written.iter().any(Option::is_none);
+        let mut documents: Vec<_> = written.into_iter().flatten().flatten().collect();
+        documents.sort_by_key(|(slot, _)| *slot);
+        taken.documents = documents
+            .into_iter()
+            .map(|(_, document)| document)
+            .collect();
+        Ok(taken)
     }
 
     /// Takes documents of one queue, all or none of them.
     async fn take_from(
         &self,
-        queue: &QueueName,
-        now: Timestamp,
+        front: &Front<'_>,
         dealt: Vec<(usize, Held, Document)>,
         turn: u64,
     ) -> Result<Option<Vec<(usize, Document)>>> {
@@ -425,7 +547,7 @@ impl Asked<'_> {
             members.push((held, Some(history)));
             documents.push((place, document));
         }
-        let mut batch = Batch::new(queue, now, members);
+        let mut batch = Batch::new(front.queue, front.now, members);
         for (place, document) in &mut documents {
             let applied = batch.apply(document.id, &self.event(self.lease_ids[*place]));
             debug_assert_eq!(applied, Some(Ok(true)), "it was tried before the deal");
@@ -438,7 +560,7 @@ impl Asked<'_> {
                 commit.turn(document.tenant.as_deref(), turn + *place as u64 + 1);
             }
             // A queue that was paused after the look gives nothing any more.
-            commit.expect_not_paused();
+            commit.claim_under(&front.settings);
         });
         Ok(written.await?.then_some(documents))
     }

@@ -13,7 +13,7 @@ use kbqueue_core::{
     BlobRef, ChunkOptions, Document, DocumentId, LeaseId, NewDocument, Progress, QueueName, State,
     StoreError,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -135,12 +135,12 @@ const FIRST: Generation = Generation {
     pages: 1,
 };
 
-/// A value of `lives`: the token of this write, then the life that `held` has from now on.
-pub(crate) fn encode_life(token: &Token, held: &Held, life: &Lifecycle) -> Vec<u8> {
+/// A value of `lives`: the token of this write, then the life and the priority that `held` has from now on.
+pub(crate) fn encode_life(token: &Token, held: &Held, life: &Lifecycle, priority: i16) -> Vec<u8> {
     let visible = life.visible();
     let stored = StoredLife {
         tenant: held.tenant.clone(),
-        priority: held.priority,
+        priority,
         key: held.dedupe_key.clone(),
         state: Some(life.state),
         version: life.version,
@@ -233,12 +233,22 @@ fn decode_held(id: DocumentId, bytes: &[u8]) -> Decoded<Held> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct History {
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "attempts")]
     pub(crate) attempts: Vec<Attempt>,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) failed_pages: Vec<FailedPage>,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) properties: Properties,
+}
+
+/// Attempts, those included that were written before there was a number of pages.
+fn attempts<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Attempt>, D::Error> {
+    let mut attempts: Vec<Value> = Vec::deserialize(from)?;
+    for attempt in attempts.iter_mut().filter_map(Value::as_object_mut) {
+        attempt.entry("pages").or_insert_with(|| 0.into());
+    }
+    let decode = serde_json::from_value(attempts.into());
+    decode.map_err(serde::de::Error::custom)
 }
 
 /// Reads a value of `histories`.
@@ -380,6 +390,12 @@ pub(crate) fn id(text: &str) -> Result<DocumentId> {
 pub(crate) fn now(text: &str) -> Result<Timestamp> {
     let decode = || time(text.parse()?);
     decode().map_err(|error: BoxError| malformed("the server's clock", error))
+}
+
+/// An instant as it is stored, and as the score of a sorted set. Redis keeps that exactly until the year
+/// 2255; later ones are rounded, and what is due is for the specification to say.
+pub(crate) fn us(at: Timestamp) -> Vec<u8> {
+    at.as_microsecond().to_string().into()
 }
 
 /// A duration in whole milliseconds, as the specification rounds it, in microseconds.

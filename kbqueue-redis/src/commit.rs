@@ -12,6 +12,7 @@ use kbqueue_core::{DocumentId, Notice, QueueName, State};
 use crate::codec::{self, Held, History, Token};
 use crate::schema::{self, MOST_ARGUMENTS};
 use crate::script;
+use crate::settings::Settings;
 use crate::store::RedisStore;
 
 /// Commands, those first that take something away.
@@ -51,6 +52,7 @@ pub(crate) struct Commit<'a> {
     /// Lines whose ready documents change, by audience.
     lines: BTreeMap<(String, String), Option<u64>>,
     changes: Vec<DocumentChange>,
+    queue_changes: bool,
 }
 
 impl<'a> Commit<'a> {
@@ -64,6 +66,7 @@ impl<'a> Commit<'a> {
             counts: [0; State::ALL.len()],
             lines: BTreeMap::new(),
             changes: Vec::new(),
+            queue_changes: false,
         }
     }
 
@@ -88,9 +91,24 @@ impl<'a> Commit<'a> {
         all.extend(arguments);
     }
 
-    /// Writes only if the queue is not paused.
-    pub(crate) fn expect_not_paused(&mut self) {
+    /// Writes only if the settings of the queue are those that were read, and it is not paused; keeps its
+    /// bucket. Where they limit claims, whoever else looked at them until now does not get through.
+    pub(crate) fn claim_under(&mut self, read: &Settings) {
+        self.expect("settings", "token".to_owned(), read.token.clone());
         self.expect("settings", "paused".to_owned(), String::new());
+        if read.settings.limits_claims() {
+            let token = self.token.as_str().into();
+            self.write(Command::Hset, "settings", [b"token".into(), token]);
+            if let Some(full_at) = read.full_at {
+                let full_at = codec::us(full_at);
+                self.write(Command::Hset, "settings", [b"full_at".into(), full_at]);
+            }
+        }
+    }
+
+    /// Tells subscribers that the queue itself changed.
+    pub(crate) fn tell_queue(&mut self) {
+        self.queue_changes = true;
     }
 
     /// Gives a line its turn.
@@ -103,20 +121,20 @@ impl<'a> Commit<'a> {
     pub(crate) fn insert(&mut self, held: &Held, fixed: &codec::Fixed<'_>) {
         let id = schema::id(held.id);
         self.expect("lives", id.clone(), String::new());
-        let life = codec::encode_life(&self.token, held, &held.life);
+        let life = codec::encode_life(&self.token, held, &held.life, held.priority);
         self.write(Command::Hset, "lives", [id.clone().into(), life]);
         self.write(Command::Hset, "documents", [id.into(), codec::json(fixed)]);
-        self.place(held, None, Some(&held.life));
+        self.place(held, None, Some((&held.life, held.priority)));
         self.changes.push(change(held.id, self.queue, &held.life));
     }
 
     /// Changes a document from how it was read.
-    pub(crate) fn update(&mut self, held: &Held, life: &Lifecycle) {
+    pub(crate) fn update(&mut self, held: &Held, life: &Lifecycle, priority: i16) {
         let id = schema::id(held.id);
         self.expect("lives", id.clone(), held.token.as_str().to_owned());
-        let value = codec::encode_life(&self.token, held, life);
+        let value = codec::encode_life(&self.token, held, life, priority);
         self.write(Command::Hset, "lives", [id.into(), value]);
-        self.place(held, Some(&held.life), Some(life));
+        self.place(held, Some(&held.life), Some((life, priority)));
         self.obsolete(held.id, &held.life, life);
         // Nothing is told of a mere renewal, which changes nothing that anybody shows.
         if held.life.version != life.version || held.life.cursor != life.cursor {
@@ -130,7 +148,8 @@ impl<'a> Commit<'a> {
     }
 
     /// Moves a document in everything by which it is found and counted.
-    fn place(&mut self, held: &Held, before: Option<&Lifecycle>, after: Option<&Lifecycle>) {
+    fn place(&mut self, held: &Held, before: Option<&Lifecycle>, after: Option<(&Lifecycle, i16)>) {
+        let (after, priority) = after.unzip();
         let id = schema::id(held.id);
         let shown = |life: Option<&Lifecycle>| {
             life.filter(|life| life.deleted_at.is_none())
@@ -163,13 +182,13 @@ impl<'a> Commit<'a> {
             // Only what is ready is claimed.
             self.remove_entry(held, life, to != Some(State::Processing));
         }
-        if let (Some(State::Queued), Some(life)) = (to, after) {
-            self.add_entry(held, life);
+        if let (Some(State::Queued), Some(life), Some(priority)) = (to, after, priority) {
+            self.add_entry(held, life, priority);
         }
         let expiry = |life: Option<&Lifecycle>| Some(life?.lease.as_ref()?.expires_at);
         match (expiry(before), expiry(after)) {
             (before, Some(at)) if before != Some(at) => {
-                self.write(Command::Zadd, "leases", [score(at), id.clone().into()]);
+                self.write(Command::Zadd, "leases", [codec::us(at), id.clone().into()]);
             }
             (Some(_), None) => self.write(Command::Zrem, "leases", [id.clone().into()]),
             _ => {}
@@ -207,15 +226,15 @@ impl<'a> Commit<'a> {
         self.lines.entry((audience, line)).or_default();
     }
 
-    fn add_entry(&mut self, held: &Held, life: &Lifecycle) {
+    fn add_entry(&mut self, held: &Held, life: &Lifecycle, priority: i16) {
         let line = schema::line(held.tenant.as_deref());
-        let entry = schema::entry(held.priority, life.available_at, held.id, &line);
+        let entry = schema::entry(priority, life.available_at, held.id, &line);
         let audience = schema::audience(life.fingerprint.as_deref());
         let reserved = audience != schema::EVERYBODY;
         if reserved {
             self.write(Command::Sadd, "audiences", [audience.clone().into()]);
         }
-        let scored = [score(life.available_at), entry.clone().into()];
+        let scored = [codec::us(life.available_at), entry.clone().into()];
         if life.available_at > self.now {
             self.write(Command::Zadd, format!("waiting:{audience}"), scored);
             return;
@@ -274,6 +293,10 @@ impl<'a> Commit<'a> {
         store
             .wake()
             .tell(self.changes.into_iter().map(Notice::Document));
+        let queue = self
+            .queue_changes
+            .then(|| Notice::Queue(self.queue.clone()));
+        store.wake().tell(queue);
         Ok(true)
     }
 
@@ -325,7 +348,8 @@ impl<'a> Commit<'a> {
             list.push(turn.map(|turn| turn.to_string()).unwrap_or_default().into());
         }
         list.push(store.keys().channel().into());
-        list.push(store.wake().message(&self.changes, None));
+        let queue = self.queue_changes.then_some(self.queue);
+        list.push(store.wake().message(&self.changes, queue));
         list
     }
 }
@@ -341,10 +365,4 @@ fn change(id: DocumentId, queue: &QueueName, life: &Lifecycle) -> DocumentChange
         cancel_requested: life.cancel_requested_at.is_some(),
         deleted: life.deleted_at.is_some(),
     }
-}
-
-/// An instant as the score of a sorted set. Redis keeps it exactly until the year 2255; later ones are
-/// rounded, and what is due is for the specification to say.
-fn score(at: Timestamp) -> Vec<u8> {
-    at.as_microsecond().to_string().into()
 }

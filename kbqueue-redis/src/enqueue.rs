@@ -15,6 +15,7 @@ use crate::commit::Commit;
 use crate::places;
 use crate::schema;
 use crate::script;
+use crate::settings::{Admission, RawSettings};
 use crate::store::RedisStore;
 
 /// Takes documents in. Answers in their order.
@@ -55,13 +56,24 @@ pub(crate) async fn enqueue(
         if new.is_empty() {
             return Ok(answers);
         }
+        for (queue, indices) in &new {
+            if let Err(error) = known.admissions[*queue].admit(queue, indices.len()) {
+                if known.entered || round > 0 {
+                    let refused = new.values().flatten().map(|index| &documents[*index]);
+                    forget(store, refused).await?;
+                }
+                return Err(error);
+            }
+        }
         if !known.entered && !known.enter(store, documents, &new).await? {
             continue;
         }
         let mut done = true;
         for (queue, indices) in new {
-            let now = known.now[queue];
+            let admission = &known.admissions[queue];
+            let now = admission.now;
             let mut commit = Commit::new(queue, now);
+            admission.hold(&mut commit);
             for index in &indices {
                 let (document, key) = (&documents[*index], keys[*index].as_ref());
                 commit.insert(&first(document, key, now), &Fixed::of(document, now));
@@ -79,6 +91,17 @@ pub(crate) async fn enqueue(
         }
     }
     Err(contended())
+}
+
+/// Takes documents that are refused out of the directory again: whoever fills a queue up must not fill that.
+async fn forget(store: &RedisStore, refused: impl Iterator<Item = &NewDocument>) -> Result<()> {
+    let forgets = refused.map(async |document| {
+        let entry = store.keys().directory(document.id);
+        script::FORGET
+            .run::<u8>(store.connection(), &entry, &[document.queue.as_str()])
+            .await
+    });
+    try_join_all(forgets).await.map(drop)
 }
 
 fn first(document: &NewDocument, key: Option<&String>, now: Timestamp) -> Held {
@@ -101,7 +124,7 @@ struct Known {
     directory: HashMap<DocumentId, QueueName>,
     /// Whether all of them are in the directory.
     entered: bool,
-    now: HashMap<QueueName, Timestamp>,
+    admissions: HashMap<QueueName, Admission>,
 }
 
 impl Known {
@@ -109,12 +132,12 @@ impl Known {
     /// by what the directory says. The commit compares.
     async fn enter_unseen(store: &RedisStore, documents: &[NewDocument]) -> Result<Option<Self>> {
         let queues: BTreeSet<&QueueName> = documents.iter().map(|d| &d.queue).collect();
-        let clocks = queues.iter().map(|queue| store.clock_of(queue));
+        let looks = queues.iter().map(|queue| Admission::look(store, queue));
         let entered = enter_all(store, documents, &queues);
-        let (clocks, entered) = try_join(try_join_all(clocks), entered).await?;
+        let (admissions, entered) = try_join(try_join_all(looks), entered).await?;
         Ok(entered.then(|| Self {
             entered,
-            now: queues.into_iter().cloned().zip(clocks).collect(),
+            admissions: queues.into_iter().cloned().zip(admissions).collect(),
             ..Self::default()
         }))
     }
@@ -143,7 +166,7 @@ impl Known {
             ..Self::default()
         };
         for (queue, part) in queues.keys().zip(found) {
-            known.now.insert((*queue).clone(), part.now);
+            known.admissions.insert((*queue).clone(), part.admission);
             known.by_id.extend(part.by_id);
             for (key, holder) in part.by_key {
                 known.by_key.insert(((*queue).clone(), key), holder);
@@ -257,7 +280,7 @@ async fn enter_all(
 
 /// What one queue knows.
 struct Part {
-    now: Timestamp,
+    admission: Admission,
     by_id: Vec<(DocumentId, State)>,
     by_key: Vec<(String, (DocumentId, State))>,
 }
@@ -274,12 +297,20 @@ async fn look_in(
     if keys.clone().any(|key| key.is_some()) {
         arguments.extend(keys.map(|key| key.unwrap_or_default().to_owned()));
     }
-    let (now, lives, holders, theirs): (String, Lives, Vec<Option<String>>, Lives) =
-        script::ENQUEUE
-            .run(store.connection(), &store.keys().base(queue), &arguments)
-            .await?;
+    type Answer = (
+        String,
+        u64,
+        RawSettings,
+        Option<String>,
+        Lives,
+        Vec<Option<String>>,
+        Lives,
+    );
+    let (now, queued, settings, admitted, lives, holders, theirs): Answer = script::ENQUEUE
+        .run(store.connection(), &store.keys().base(queue), &arguments)
+        .await?;
     let mut part = Part {
-        now: codec::now(&now)?,
+        admission: Admission::decode(queue, (now, queued, settings, admitted))?,
         by_id: Vec::new(),
         by_key: Vec::new(),
     };

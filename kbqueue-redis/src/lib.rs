@@ -73,6 +73,7 @@ mod places;
 mod read;
 mod schema;
 mod script;
+mod settings;
 mod store;
 mod wake;
 mod write;

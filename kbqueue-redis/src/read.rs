@@ -5,15 +5,16 @@ use std::cmp::Reverse;
 use futures::future::try_join_all;
 use kbqueue_core::queue::StateCounts;
 use kbqueue_core::store::{DocumentQuery, OutputQuery, Result};
-use kbqueue_core::{Document, DocumentId, QueueName, QueueSettings, QueueStats, State};
+use kbqueue_core::{Document, DocumentId, QueueName, QueueStats, State};
 use serde::de::DeserializeOwned;
 
 use crate::batch::load;
 use crate::codec::{self, Row};
 use crate::error::malformed;
 use crate::places;
-use crate::schema;
+use crate::schema::{self, MOST_ARGUMENTS};
 use crate::script;
+use crate::settings::{RawSettings, Settings};
 use crate::store::RedisStore;
 
 pub(crate) async fn document(store: &RedisStore, id: DocumentId) -> Result<Option<Document>> {
@@ -38,18 +39,49 @@ pub(crate) async fn documents(store: &RedisStore, query: &DocumentQuery) -> Resu
     Ok(documents)
 }
 
+/// The newest documents of a queue that are wanted. Which names and tenants these have is found out by
+/// reading them.
 async fn of_queue(
     store: &RedisStore,
     queue: &QueueName,
     query: &DocumentQuery,
 ) -> Result<Vec<Document>> {
+    let filtered = query.tenant.is_some() || query.name.is_some();
+    let wanted = |document: &Document| {
+        let (tenant, name) = (query.tenant.as_ref(), query.name.as_ref());
+        tenant.is_none_or(|tenant| document.tenant.as_ref() == Some(tenant))
+            && name.is_none_or(|name| document.filename.starts_with(name))
+    };
+    let limit = query.limit as usize;
+    let most = if filtered { MOST_ARGUMENTS } else { limit };
+    let mut after = query.after;
+    let mut found = Vec::new();
+    loop {
+        let rows = page(store, queue, query.state, after, most).await?;
+        let ended = rows.len() < most;
+        after = rows.last().map(|row| row.id).or(after);
+        let documents = rows.into_iter().map(|row| row.document(queue));
+        let documents = codec::readable(documents).into_iter();
+        found.extend(documents.map(|(_, document)| document).filter(&wanted));
+        if ended || !filtered || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+    }
+}
+
+/// At most so many documents of a queue, newest id first, from the one before `after` on.
+async fn page(
+    store: &RedisStore,
+    queue: &QueueName,
+    state: Option<State>,
+    after: Option<DocumentId>,
+    most: usize,
+) -> Result<Vec<Row>> {
     type Part = Vec<Option<Vec<u8>>>;
-    let mut arguments = vec![
-        query.after.map(schema::id).unwrap_or_default(),
-        query.limit.to_string(),
-    ];
+    let mut arguments = vec![after.map(schema::id).unwrap_or_default(), most.to_string()];
     let states = State::ALL.into_iter();
-    let states = states.filter(|state| query.state.is_none_or(|wanted| wanted == *state));
+    let states = states.filter(|one| state.is_none_or(|wanted| wanted == *one));
     arguments.extend(states.map(|state| state.as_str().to_owned()));
     let (ids, lives, histories, fixed): (Vec<String>, Part, Part, Part) = script::DOCUMENTS
         .run(store.connection(), &store.keys().base(queue), &arguments)
@@ -57,16 +89,15 @@ async fn of_queue(
     let rows = ids
         .iter()
         .zip(lives.into_iter().zip(histories.into_iter().zip(fixed)));
-    let documents = rows.map(|(id, (life, (history, fixed)))| {
-        let row = Row {
+    let rows = rows.map(|(id, (life, (history, fixed)))| {
+        Ok(Row {
             id: codec::id(id)?,
             life,
             history,
             fixed,
-        };
-        Ok(row.document(queue)?.map(|(_, document)| document))
+        })
     });
-    Ok(codec::readable(documents))
+    rows.collect()
 }
 
 /// Outputs of one kind: `pages`, `chunks` or `images`.
@@ -100,7 +131,7 @@ pub(crate) async fn outputs<T: DeserializeOwned>(
 
 pub(crate) async fn stats(store: &RedisStore, queue: &QueueName) -> Result<QueueStats> {
     let base = store.keys().base(queue);
-    let (paused, counts, live_workers): (bool, [u64; 5], u64) = script::STATS
+    let (settings, counts, live_workers): (RawSettings, [u64; 5], u64) = script::STATS
         .run(store.connection(), &base, &[store.now()])
         .await?;
     let [queued, processing, completed, failed, cancelled] = counts;
@@ -112,10 +143,7 @@ pub(crate) async fn stats(store: &RedisStore, queue: &QueueName) -> Result<Queue
             failed,
             cancelled,
         },
-        settings: QueueSettings {
-            paused,
-            ..QueueSettings::default()
-        },
+        settings: Settings::decode(queue, settings)?.settings,
         live_workers,
     })
 }

@@ -19,7 +19,8 @@
 //! | `leases` | zset by expiry | ids of processing documents |
 //! | `pages:ID:GENERATION`, `chunks:…`, `images:…` | zset by number | outputs, as JSON |
 //! | `obsolete` | list | what purge has to remove |
-//! | `counts`, `settings` | hash | what it says |
+//! | `counts` | hash | state → visible documents |
+//! | `settings` | hash | `json`, `paused` and `limited` of it; `full_at` of its bucket; tokens of the last change or limited claim, and of the last limited enqueue (`admitted`) |
 //! | `workers` | zset by expiry | ids of workers that serve the queue |
 //!
 //! Beside the queues: `PREFIX:directory:ID` → queue, `PREFIX:queues`, `PREFIX:turn`, `PREFIX:version`, and

@@ -21,7 +21,7 @@ use crate::options::RedisOptions;
 use crate::places::Places;
 use crate::schema::Keys;
 use crate::wake::Wake;
-use crate::{claim, codec, enqueue, open, read, script, wake, write};
+use crate::{claim, codec, enqueue, open, read, script, settings, wake, write};
 
 /// Documents in Redis. Cloning shares the connection.
 #[derive(Debug, Clone)]
@@ -130,7 +130,8 @@ impl RedisStore {
             return Ok(clock.now());
         }
         let base = self.keys().base(queue);
-        let now: String = script::NOW.run(self.connection(), &base, &[""; 0]).await?;
+        let (now, ..): (String, redis::Value, redis::Value, redis::Value) =
+            script::NOW.run(self.connection(), &base, &[""]).await?;
         codec::now(&now)
     }
 
@@ -178,7 +179,7 @@ impl Store for RedisStore {
     }
 
     async fn configure(&self, queue: &QueueName, settings: QueueSettings) -> Result<()> {
-        write::configure(self, queue, settings).await
+        settings::configure(self, queue, settings).await
     }
 
     async fn reap(&self, limits: CrashLimits, limit: usize) -> Result<Vec<Reaped>> {

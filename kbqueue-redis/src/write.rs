@@ -10,7 +10,7 @@ use kbqueue_core::state::{CrashLimits, Event, Refusal, leased_until};
 use kbqueue_core::store::{
     Checkpoint, Control, Directive, Reaped, RenewRequest, Result, Settled, Settlement, WorkerId,
 };
-use kbqueue_core::{Document, DocumentId, Notice, QueueName, QueueSettings, StoreError};
+use kbqueue_core::{Document, DocumentId, QueueName, StoreError};
 use redis::Cmd;
 
 use crate::batch::{Batch, Member, TRIES, change, contended, load};
@@ -214,33 +214,31 @@ pub(crate) async fn control(
     let not_found = || StoreError::NotFound(id);
     let queue = places::find(store, &[id]).await?.remove(&id);
     let queue = queue.ok_or_else(not_found)?;
-    if let Control::Change(_) = control {
-        return Err(StoreError::Unusable(
-            "changes are not supported yet".to_owned(),
-        ));
-    }
     let event = control.event();
     for _ in 0..TRIES {
         let (now, rows) = load(store, &queue, &[id], true).await?;
         let found = rows.first().map(|row| row.document(&queue)).transpose()?;
         let (_, mut document) = found.flatten().ok_or_else(not_found)?;
         let mut batch = Batch::of(&queue, now, &rows);
-        match batch.apply(id, &event) {
-            Some(Ok(_)) => {}
+        let applied = match batch.apply(id, &event) {
+            Some(Ok(applied)) => applied,
             None | Some(Err(Refusal::Deleted)) => return Err(not_found()),
             Some(Err(refusal)) => return Err(StoreError::refused(id, refusal)),
-        }
-        if let Some(member) = batch.get(id) {
+        };
+        if let Some(member) = batch.get_mut(id) {
             if let Some(by) = rival(store, &queue, member).await? {
                 return Err(StoreError::Superseded { id, by });
             }
             member.show_in(&mut document);
-        }
-        if let Control::Rechunk(options) = control {
-            document.chunking = Some(*options);
-            let fixed = codec::json(&Fixed::of_document(&document));
-            let written = vec![schema::id(id).into(), fixed];
-            batch.write(Command::Hset, "documents".to_owned(), written);
+            if applied {
+                control.edit(&mut document);
+                member.priority = document.priority;
+                let fixed = codec::json(&Fixed::of_document(&document));
+                if rows.iter().any(|row| row.fixed.as_ref() != Some(&fixed)) {
+                    let written = vec![schema::id(id).into(), fixed];
+                    batch.write(Command::Hset, "documents".to_owned(), written);
+                }
+            }
         }
         if batch.write_to(store).await? {
             return Ok(document);
@@ -265,31 +263,6 @@ async fn rival(
         .arg(key);
     let by: Option<String> = store.connection().call(&look).await.map_err(failed)?;
     by.map(|by| codec::id(&by)).transpose()
-}
-
-pub(crate) async fn configure(
-    store: &RedisStore,
-    queue: &QueueName,
-    settings: QueueSettings,
-) -> Result<()> {
-    let paused = settings.paused;
-    let mut list = redis::cmd("SADD");
-    list.arg(store.keys().queues()).arg(queue.as_str());
-    let mut set = redis::cmd(if paused { "HSET" } else { "HDEL" });
-    set.arg(format!("{}:settings", store.keys().base(queue)))
-        .arg("paused");
-    if paused {
-        set.arg("1");
-    }
-    let mut tell = redis::cmd("PUBLISH");
-    tell.arg(store.keys().channel());
-    tell.arg(store.wake().message(&[], Some(queue)));
-    // One after the other: told only after it is so.
-    for command in [list, set, tell] {
-        let _: i64 = store.connection().call(&command).await.map_err(failed)?;
-    }
-    store.wake().tell([Notice::Queue(queue.clone())]);
-    Ok(())
 }
 
 pub(crate) async fn reap(

@@ -14,7 +14,7 @@ use crate::support::*;
 const MANY: usize = 9000;
 
 /// How often each command ran, those inside scripts included.
-async fn calls(raw: &mut Raw) -> BTreeMap<String, u64> {
+pub(crate) async fn calls(raw: &mut Raw) -> BTreeMap<String, u64> {
     let info: String = raw.run(&["INFO", "commandstats"]).await;
     let lines = info
         .lines()
@@ -30,7 +30,7 @@ async fn calls(raw: &mut Raw) -> BTreeMap<String, u64> {
         .collect()
 }
 
-async fn reset(raw: &mut Raw) {
+pub(crate) async fn reset(raw: &mut Raw) {
     let _: String = raw.run(&["CONFIG", "RESETSTAT"]).await;
 }
 

@@ -4,8 +4,10 @@
 
 mod bounds;
 mod faults;
+mod limits;
 mod open;
 mod proxy;
 mod races;
 mod sharing;
 mod support;
+mod upgrade;

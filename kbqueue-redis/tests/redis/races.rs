@@ -11,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::support::*;
 
 /// A store whose commits can be held, and another one with the same keys.
-async fn stores() -> (Space, Proxy, RedisStore, RedisStore) {
+pub(crate) async fn stores() -> (Space, Proxy, RedisStore, RedisStore) {
     let space = Space::new();
     let proxy = Proxy::start(kbqueue_tests::redis::shared()).await;
     let slow = space.options_on(&proxy.url);
