@@ -53,6 +53,52 @@ fn kbq_adds_works_and_shows() {
 }
 
 #[test]
+fn kbq_steers_queues_and_documents() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, pages) in [("a1.pdf", 1), ("a2.pdf", 2), ("b.pdf", 3)] {
+        std::fs::write(directory.path().join(name), text_pdf(pages)).unwrap();
+    }
+    std::fs::write(directory.path().join("broken.pdf"), &text_pdf(2)[..500]).unwrap();
+    let kbq = |arguments: &[&str]| {
+        let output = run("kbqueue-cli", "kbq", directory.path(), arguments);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        told
+    };
+
+    assert!(kbq(&["pause", "--queue", "default,slow"]).contains("slow  paused"));
+    let ids = kbq(&["add", "a1.pdf", "a2.pdf", "b.pdf", "broken.pdf"]);
+    let ids: Vec<&str> = ids.lines().map(|line| &line[..36]).collect();
+    assert!(kbq(&["status"]).contains("paused  queued 4"));
+    assert_eq!(kbq(&["cancel", "--name", "a"]), "cancelled: 2\n");
+    assert_eq!(kbq(&["delete", ids[0]]), "deleted: 1\n");
+    assert_eq!(kbq(&["retry", "--state", "cancelled"]), "queued again: 1\n");
+    assert!(kbq(&["resume"]).contains("default  open"));
+    let worked = run("kbqueue-cli", "kbq", directory.path(), &["work", "--drain"]);
+    assert!(!worked.status.success(), "one of them is broken");
+
+    let status = kbq(&["status"]);
+    assert!(status.contains("completed 2  failed 1"), "{status}");
+    let failed = kbq(&["failed"]);
+    let lines: Vec<&str> = failed.lines().collect();
+    assert!(lines[0].starts_with(ids[3]), "{failed}");
+    assert!(lines[0].contains("broken.pdf"), "{failed}");
+    assert!(lines[1].contains("failed after 0 pages"), "{failed}");
+    assert_eq!(kbq(&["failed", "--quarantined"]), "");
+
+    let twice = ["delete", "--state", "failed", "--queue", "default,slow"];
+    assert_eq!(kbq(&twice), "deleted: 1\n");
+    assert_eq!(kbq(&twice), "deleted: 0\n");
+    let limits = kbq(&["limits"]);
+    assert!(limits.contains("rate off  max-processing off"), "{limits}");
+    let refused = ["retry", ids[2], ids[0]];
+    let refused = run("kbqueue-cli", "kbq", directory.path(), &refused);
+    assert!(!refused.status.success(), "one of them is gone");
+    assert_eq!(text(&refused.stdout), "queued again: 1\n");
+    assert!(text(&refused.stderr).contains(ids[0]));
+}
+
+#[test]
 fn kbq_says_what_went_wrong_and_fails() {
     let directory = tempfile::tempdir().unwrap();
     let kbq = |arguments: &[&str]| run("kbqueue-cli", "kbq", directory.path(), arguments);
@@ -70,6 +116,10 @@ fn kbq_says_what_went_wrong_and_fails() {
         "{}",
         text(&unknown.stderr)
     );
+    // Everything at once is what nobody is to ask for by leaving something out.
+    for command in ["cancel", "retry", "delete", "change"] {
+        assert!(!kbq(&[command]).status.success(), "{command}");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 mod add;
 mod chunks;
+mod control;
+mod failed;
+mod queue;
 mod status;
 mod work;
 
@@ -74,6 +77,22 @@ enum Command {
     Status(status::Options),
     /// Print the text of a document, chunk by chunk
     Chunks(chunks::Options),
+    /// List what failed: why, when, at which page, and in whose hands
+    Failed(failed::Options),
+    /// Do documents again: failed, cancelled and completed ones
+    Retry(control::Retry),
+    /// Stop documents
+    Cancel(control::Cancel),
+    /// Remove documents with all that was made of them
+    Delete(control::Delete),
+    /// Give documents another priority or other metadata
+    Change(control::Changes),
+    /// Let nothing new start; what is processing goes on
+    Pause,
+    /// Let documents start again
+    Resume,
+    /// Show or set how many documents may start, be processed and wait
+    Limits(queue::Options),
 }
 
 /// Why a command did not do all that it was asked to.
@@ -111,6 +130,14 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Work(options) => work::work(&cli.place, options).await,
         Command::Status(options) => status::status(&cli.place, options).await,
         Command::Chunks(options) => chunks::chunks(&cli.place, options).await,
+        Command::Failed(options) => failed::failed(&cli.place, options).await,
+        Command::Retry(options) => control::retry(&cli.place, options).await,
+        Command::Cancel(options) => control::cancel(&cli.place, options).await,
+        Command::Delete(options) => control::delete(&cli.place, options).await,
+        Command::Change(options) => control::change(&cli.place, options).await,
+        Command::Pause => queue::pause(&cli.place, true).await,
+        Command::Resume => queue::pause(&cli.place, false).await,
+        Command::Limits(options) => queue::limits(&cli.place, options).await,
     }
 }
 
