@@ -69,6 +69,7 @@ mod enqueue;
 mod error;
 mod open;
 mod options;
+mod outbox;
 mod places;
 mod read;
 mod schema;

@@ -6,6 +6,7 @@ mod bounds;
 mod faults;
 mod limits;
 mod open;
+mod outbox;
 mod proxy;
 mod races;
 mod sharing;
