@@ -72,6 +72,7 @@ mod options;
 mod outbox;
 mod places;
 mod read;
+mod schedule;
 mod schema;
 mod script;
 mod settings;

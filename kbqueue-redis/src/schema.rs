@@ -28,6 +28,7 @@
 //! | `…:pending`, `…:delivered`, `…:dead` | set by delivery | deliveries in that state |
 //! | `…:ended` | zset by time | those that are delivered |
 //! | `…:due`, `…:sending` | zset by time | documents, by their first pending delivery; by the end of its lease |
+//! | `schedules` | hash | name → token, the schedule as JSON |
 //! | `workers` | zset by expiry | ids of workers that serve the queue |
 //!
 //! Beside the queues: `PREFIX:directory:ID` → queue, `PREFIX:queues`, `PREFIX:turn`, `PREFIX:version`, and

@@ -9,6 +9,7 @@ mod open;
 mod outbox;
 mod proxy;
 mod races;
+mod schedules;
 mod sharing;
 mod support;
 mod upgrade;
