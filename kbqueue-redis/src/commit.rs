@@ -10,7 +10,7 @@ use kbqueue_core::store::Result;
 use kbqueue_core::{DocumentId, Notice, QueueName, State};
 
 use crate::codec::{self, Held, History, Token};
-use crate::outbox;
+use crate::delivery;
 use crate::schema::{self, MOST_ARGUMENTS};
 use crate::script;
 use crate::settings::Settings;
@@ -157,7 +157,7 @@ impl<'a> Commit<'a> {
         self.place(held, Some(&held.life), Some((life, priority)));
         self.obsolete(held.id, &held.life, life);
         if let Some(kind) = kbqueue_core::outbox::event(&held.life, life) {
-            let event = outbox::event(&self.token, self.queue, (held.id, life), kind, self.now);
+            let event = delivery::event(&self.token, self.queue, (held.id, life), kind, self.now);
             self.events.push(event);
         }
         // Nothing is told of a mere renewal, which changes nothing that anybody shows.

@@ -70,6 +70,7 @@ mod claim;
 mod codec;
 mod commit;
 mod connection;
+mod delivery;
 mod enqueue;
 mod error;
 mod open;
