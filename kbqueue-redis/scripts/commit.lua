@@ -5,9 +5,11 @@
 --   field that must not be there);
 --   the number of writes, each: command, key, n, n arguments;
 --   the number of lines whose ready documents changed, each: audience, line, new turn or '';
+--   the number of events, each: kind, key of its deliveries, their value;
+--   the number of documents whose deliveries changed, each: endpoint, document;
 --   channel, message.
 -- The first comparison is of a value that begins with the token once it is written: of a document's life, or
--- of the queue's settings.
+-- of the record of what else changes.
 -- Result: 1 where it is written, now or by an earlier run under the same token; 0 where something is no
 -- longer as it was read, and then nothing is written.
 -- Atomic: Redis runs one script at a time. Every write of a document gives it a fresh random token, so
@@ -72,6 +74,45 @@ for _ = 1, tonumber(take()) do
             list(other, line)
         end
     end
+end
+
+-- Keeps the time of a document's first pending delivery, which alone is claimed, and the end of its lease.
+local function head(endpoint, document)
+    local key = base .. ':deliveries:' .. endpoint
+    local range = { '[' .. document, '(' .. document .. '~', 'LIMIT', 0, 1 }
+    local first = redis.call('ZRANGEBYLEX', key .. ':pending', unpack(range))[1]
+    if not first then
+        redis.call('ZREM', key .. ':due', document)
+        redis.call('ZREM', key .. ':sending', document)
+        return
+    end
+    local due, leased = string.match(redis.call('HGET', key, first), '^(%-?%d+) (%d) ', 17)
+    redis.call('ZADD', key .. ':due', due, document)
+    if leased == '1' then
+        redis.call('ZADD', key .. ':sending', due, document)
+    else
+        redis.call('ZREM', key .. ':sending', document)
+    end
+end
+-- An event is written down for each endpoint that wants its kind now.
+local wanting = {}
+for _ = 1, tonumber(take()) do
+    local kind, delivery, value = take(), take(), take()
+    wanting[kind] = wanting[kind] or redis.call('SMEMBERS', base .. ':wanting:' .. kind)
+    for _, endpoint in ipairs(wanting[kind]) do
+        local key = base .. ':deliveries:' .. endpoint
+        -- Of a document of the same id that is purged, if there are any.
+        for _, part in ipairs({ 'delivered', 'dead', 'ended' }) do
+            redis.call('ZREM', key .. ':' .. part, delivery)
+        end
+        redis.call('HSET', key, delivery, value)
+        redis.call('ZADD', key .. ':pending', 0, delivery)
+        head(endpoint, string.sub(delivery, 1, 32))
+    end
+end
+for _ = 1, tonumber(take()) do
+    local endpoint, document = take(), take()
+    head(endpoint, document)
 end
 
 local channel, message = take(), take()

@@ -82,8 +82,8 @@ struct Line {
     claimable: Vec<(Held, Document)>,
     /// Whether there are no others: that everybody may claim, and that this claimer may.
     exhausted: [bool; 2],
-    /// How many were read that cannot be claimed, or not be read, or that were read before.
-    in_the_way: usize,
+    /// How many were read, those included that cannot be claimed, or not be read, or that were read twice.
+    read: usize,
     /// How many of its documents are processing, where the queue has a limit for that.
     processing: u64,
 }
@@ -259,18 +259,20 @@ impl Fronts<'_> {
                 continue;
             }
             let lacking = front.lines.iter().enumerate().filter_map(|(place, line)| {
-                let (share, lacks) = if front.is_limited() {
+                let (lacks, deeper) = if front.is_limited() {
                     let starts = line.starts(fingerprint);
                     let going_on = starts.iter().filter(|starts| !**starts).count();
                     let [everybodys, own] = line.exhausted;
                     let lacks = !everybodys && starts.len() - going_on < slots;
-                    (slots, lacks || !own && going_on < slots)
+                    (lacks || !own && going_on < slots, slots + line.read)
                 } else {
                     let share = shares.get(&(index, place)).copied().unwrap_or(0);
-                    (share, !line.exhausted() && line.claimable.len() < share)
+                    let in_the_way = line.read - line.claimable.len();
+                    let lacks = !line.exhausted() && line.claimable.len() < share;
+                    (lacks, share + 2 * in_the_way)
                 };
                 // What cannot be read, or not be claimed, stood in the way: look further behind it.
-                lacks.then(|| (line.name.clone(), share + 2 * line.in_the_way))
+                lacks.then(|| (line.name.clone(), deeper))
             });
             let lacking: Vec<_> = lacking.collect();
             if !lacking.is_empty() {
@@ -449,7 +451,7 @@ impl Asked<'_> {
             ready,
             exhausted: [everybodys, own],
             processing,
-            in_the_way: count - claimable.len(),
+            read: count,
             claimable,
         }
     }

@@ -58,6 +58,12 @@ impl Token {
         Self(format!("{random:016x}"))
     }
 
+    /// The token in front of a value, and the rest of that.
+    pub(crate) fn split(value: &[u8]) -> Decoded<(Self, &[u8])> {
+        let (token, rest) = value.split_at_checked(TOKEN).ok_or("it is too short")?;
+        Ok((Self(std::str::from_utf8(token)?.to_owned()), rest))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -174,7 +180,7 @@ pub(crate) fn encode_life(token: &Token, held: &Held, life: &Lifecycle, priority
     bytes
 }
 
-type Decoded<T> = std::result::Result<T, BoxError>;
+pub(crate) type Decoded<T> = std::result::Result<T, BoxError>;
 
 /// The inverse of [`encode_life`].
 pub(crate) fn held(id: DocumentId, bytes: &[u8]) -> Result<Held> {
@@ -182,8 +188,7 @@ pub(crate) fn held(id: DocumentId, bytes: &[u8]) -> Result<Held> {
 }
 
 fn decode_held(id: DocumentId, bytes: &[u8]) -> Decoded<Held> {
-    let (token, json) = bytes.split_at_checked(TOKEN).ok_or("it is too short")?;
-    let token = Token(std::str::from_utf8(token)?.to_owned());
+    let (token, json) = Token::split(bytes)?;
     let stored: StoredLife = serde_json::from_slice(json)?;
     let state = stored.state.ok_or("it has no state")?;
     let lease = match stored.lease {
@@ -406,10 +411,10 @@ pub(crate) fn whole_ms_in_us(duration: Duration) -> i64 {
         .unwrap_or(i64::MAX)
 }
 
-fn time(us: i64) -> Decoded<Timestamp> {
+pub(crate) fn time(us: i64) -> Decoded<Timestamp> {
     Ok(Timestamp::from_microsecond(us)?)
 }
 
-fn optional_time(us: Option<i64>) -> Decoded<Option<Timestamp>> {
+pub(crate) fn optional_time(us: Option<i64>) -> Decoded<Option<Timestamp>> {
     us.map(time).transpose()
 }

@@ -1,7 +1,7 @@
 //! The parameters of `commit.lua`: what has to be as it was read, and what is then written.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kbqueue_core::event::DocumentChange;
@@ -10,6 +10,7 @@ use kbqueue_core::store::Result;
 use kbqueue_core::{DocumentId, Notice, QueueName, State};
 
 use crate::codec::{self, Held, History, Token};
+use crate::delivery;
 use crate::schema::{self, MOST_ARGUMENTS};
 use crate::script;
 use crate::settings::Settings;
@@ -19,6 +20,7 @@ use crate::store::RedisStore;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Command {
     Hdel,
+    Srem,
     Zrem,
     Hset,
     Rpush,
@@ -30,6 +32,7 @@ impl Command {
     fn as_str(self) -> &'static str {
         match self {
             Self::Hdel => "HDEL",
+            Self::Srem => "SREM",
             Self::Zrem => "ZREM",
             Self::Hset => "HSET",
             Self::Rpush => "RPUSH",
@@ -46,13 +49,17 @@ pub(crate) struct Commit<'a> {
     now: Timestamp,
     token: Token,
     /// By hash: fields, and what their values have to begin with.
-    expected: BTreeMap<&'static str, Vec<(String, String)>>,
+    expected: BTreeMap<Cow<'static, str>, Vec<(String, String)>>,
     writes: BTreeMap<(Command, Cow<'static, str>), Vec<Vec<u8>>>,
     counts: [i64; State::ALL.len()],
     /// Lines whose ready documents change, by audience.
     lines: BTreeMap<(String, String), Option<u64>>,
     changes: Vec<DocumentChange>,
     queue_changes: bool,
+    /// Kind, key and value.
+    events: Vec<[Vec<u8>; 3]>,
+    /// Endpoint and document.
+    heads: BTreeSet<(String, String)>,
 }
 
 impl<'a> Commit<'a> {
@@ -67,6 +74,8 @@ impl<'a> Commit<'a> {
             lines: BTreeMap::new(),
             changes: Vec::new(),
             queue_changes: false,
+            events: Vec::new(),
+            heads: BTreeSet::new(),
         }
     }
 
@@ -76,8 +85,14 @@ impl<'a> Commit<'a> {
     }
 
     /// Writes only if the value of `field` begins with `value`, or is not there where that is empty.
-    pub(crate) fn expect(&mut self, hash: &'static str, field: String, value: String) {
-        self.expected.entry(hash).or_default().push((field, value));
+    pub(crate) fn expect(
+        &mut self,
+        hash: impl Into<Cow<'static, str>>,
+        field: String,
+        value: String,
+    ) {
+        let expected = self.expected.entry(hash.into()).or_default();
+        expected.push((field, value));
     }
 
     /// Adds arguments to the one command of this kind on a key.
@@ -111,6 +126,11 @@ impl<'a> Commit<'a> {
         self.queue_changes = true;
     }
 
+    /// Looks again which delivery to an endpoint is a document's first.
+    pub(crate) fn head(&mut self, endpoint: String, document: String) {
+        self.heads.insert((endpoint, document));
+    }
+
     /// Gives a line its turn.
     pub(crate) fn turn(&mut self, tenant: Option<&str>, turn: u64) {
         let line = (schema::EVERYBODY.to_owned(), schema::line(tenant));
@@ -136,6 +156,10 @@ impl<'a> Commit<'a> {
         self.write(Command::Hset, "lives", [id.into(), value]);
         self.place(held, Some(&held.life), Some((life, priority)));
         self.obsolete(held.id, &held.life, life);
+        if let Some(kind) = kbqueue_core::outbox::event(&held.life, life) {
+            let event = delivery::event(&self.token, self.queue, (held.id, life), kind, self.now);
+            self.events.push(event);
+        }
         // Nothing is told of a mere renewal, which changes nothing that anybody shows.
         if held.life.version != life.version || held.life.cursor != life.cursor {
             self.changes.push(change(held.id, self.queue, life));
@@ -304,10 +328,8 @@ impl<'a> Commit<'a> {
         let mut list = vec![self.token.as_str().into()];
         let number = |n: usize| n.to_string().into_bytes();
         // The lives come first: there the script sees that it ran before.
-        let (lives, others): (Vec<_>, Vec<_>) = self
-            .expected
-            .iter()
-            .partition(|(hash, _)| **hash == "lives");
+        let (lives, others): (Vec<_>, Vec<_>) =
+            self.expected.iter().partition(|(hash, _)| *hash == "lives");
         let groups: Vec<_> = lives
             .into_iter()
             .chain(others)
@@ -346,6 +368,12 @@ impl<'a> Commit<'a> {
             list.push(audience.clone().into());
             list.push(line.clone().into());
             list.push(turn.map(|turn| turn.to_string()).unwrap_or_default().into());
+        }
+        list.push(number(self.events.len()));
+        list.extend(self.events.iter().flatten().cloned());
+        list.push(number(self.heads.len()));
+        for (endpoint, document) in &self.heads {
+            list.extend([endpoint, document].map(|id| id.clone().into()));
         }
         list.push(store.keys().channel().into());
         let queue = self.queue_changes.then_some(self.queue);

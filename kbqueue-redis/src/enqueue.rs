@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use futures::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use kbqueue_core::lifecycle::Lifecycle;
+use kbqueue_core::schedule::Firing;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{DocumentId, NewDocument, QueueName, State};
+use kbqueue_core::{DocumentId, NewDocument, QueueName, State, StoreError};
 use redis::Cmd;
 
 use crate::batch::{TRIES, contended, load};
 use crate::codec::{self, Fixed, Held, Token};
 use crate::commit::Commit;
 use crate::places;
+use crate::schedule::Tick;
 use crate::schema;
 use crate::script;
 use crate::settings::{Admission, RawSettings};
@@ -25,21 +27,59 @@ pub(crate) async fn enqueue(
     store: &RedisStore,
     documents: &[NewDocument],
 ) -> Result<Vec<Enqueued>> {
+    let enqueued = enqueue_with(store, documents, None).await?;
+    Ok(enqueued.unwrap_or_default())
+}
+
+/// Takes the documents of a tick in, in the commit that sets the next one; `None` where the tick is not due
+/// or was fired by somebody else.
+pub(crate) async fn fire(store: &RedisStore, firing: &Firing) -> Result<Option<Vec<Enqueued>>> {
+    if let Some(other) = firing
+        .documents
+        .iter()
+        .find(|new| new.queue != firing.queue)
+    {
+        return Err(StoreError::Unusable(format!(
+            "a schedule of queue {} cannot enqueue document {} in queue {}",
+            firing.queue, other.id, other.queue
+        )));
+    }
+    enqueue_with(store, &firing.documents, Some(firing)).await
+}
+
+/// `None` where there is a tick to go with it that is not to be fired.
+async fn enqueue_with(
+    store: &RedisStore,
+    documents: &[NewDocument],
+    firing: Option<&Firing>,
+) -> Result<Option<Vec<Enqueued>>> {
     let keys: Vec<Option<String>> = documents.iter().map(NewDocument::dedupe_key).collect();
     let mut made: Vec<bool> = vec![false; documents.len()];
     for round in 0..TRIES {
-        if documents.is_empty() {
-            return Ok(Vec::new());
-        }
+        let tick = match firing {
+            Some(firing) => match Tick::look(store, firing).await? {
+                Some(tick) => Some((&firing.queue, tick)),
+                None => return Ok(None),
+            },
+            None if documents.is_empty() => return Ok(Some(Vec::new())),
+            None => None,
+        };
         // Documents with keys may turn out not to be made, so they are looked for before they are entered.
-        let unseen = match round == 0 && keys.iter().all(Option::is_none) {
-            true => Known::enter_unseen(store, documents).await?,
-            false => None,
+        let unseen = if round == 0 && !keys.is_empty() && keys.iter().all(Option::is_none) {
+            Known::enter_unseen(store, documents).await?
+        } else {
+            None
         };
         let mut known = match unseen {
             Some(known) => known,
             None => Known::look(store, documents, &keys).await?,
         };
+        if let Some((queue, _)) = &tick
+            && !known.admissions.contains_key(queue)
+        {
+            let admission = Admission::look(store, queue).await?;
+            known.admissions.insert((*queue).clone(), admission);
+        }
         let mut answers = Vec::with_capacity(documents.len());
         let mut new: BTreeMap<&QueueName, Vec<usize>> = BTreeMap::new();
         for (index, (document, key)) in documents.iter().zip(&keys).enumerate() {
@@ -53,8 +93,12 @@ pub(crate) async fn enqueue(
             }
             answers.push(Enqueued { id, state, created });
         }
+        if let Some((queue, _)) = tick {
+            // Its next tick is set even where nothing is made.
+            new.entry(queue).or_default();
+        }
         if new.is_empty() {
-            return Ok(answers);
+            return Ok(Some(answers));
         }
         for (queue, indices) in &new {
             if let Err(error) = known.admissions[*queue].admit(queue, indices.len()) {
@@ -74,6 +118,9 @@ pub(crate) async fn enqueue(
             let now = admission.now;
             let mut commit = Commit::new(queue, now);
             admission.hold(&mut commit);
+            if let Some((_, tick)) = &tick {
+                tick.write(&mut commit);
+            }
             for index in &indices {
                 let (document, key) = (&documents[*index], keys[*index].as_ref());
                 commit.insert(&first(document, key, now), &Fixed::of(document, now));
@@ -87,7 +134,7 @@ pub(crate) async fn enqueue(
             }
         }
         if done {
-            return Ok(answers);
+            return Ok(Some(answers));
         }
     }
     Err(contended())

@@ -27,6 +27,8 @@
 //!   again.
 //! - **Flat cost.** A claim reads the front of sorted sets, a status page reads one hash of counts, and
 //!   every script touches a bounded number of entries at a time.
+//! - **Limits, an outbox and schedules** of a queue, each in the keys of that queue: what depends on them is one
+//!   commit that compares the queue's, the endpoint's or the schedule's own record.
 //! - **A Redis Cluster** where one answers: the keys of one queue share one slot, and queues spread over the
 //!   nodes. (What concerns several queues is one step in each of them.)
 //!
@@ -59,18 +61,24 @@
 //! - Enqueue inside a transaction of the host's database.
 //! - Change documents of several queues in one step: a batch applies to each of its queues whole or not at
 //!   all.
+//! - Have limits and endpoints obeyed by a release that does not know them yet: set them when every process is
+//!   upgraded. Pauses are obeyed by all.
+//! - Look documents up by tenant or name: such a list reads what queue and state leave, a thousand at a time.
 
 mod batch;
 mod claim;
 mod codec;
 mod commit;
 mod connection;
+mod delivery;
 mod enqueue;
 mod error;
 mod open;
 mod options;
+mod outbox;
 mod places;
 mod read;
+mod schedule;
 mod schema;
 mod script;
 mod settings;

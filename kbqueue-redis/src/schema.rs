@@ -21,6 +21,14 @@
 //! | `obsolete` | list | what purge has to remove |
 //! | `counts` | hash | state → visible documents |
 //! | `settings` | hash | `json`, `paused` and `limited` of it; `full_at` of its bucket; tokens of the last change or limited claim, and of the last limited enqueue (`admitted`) |
+//! | `endpoints` | hash | id → token, 1 where it is enabled, the endpoint as JSON |
+//! | `wanting:KIND` | set | endpoints for which such events are written down |
+//! | `claimed` | hash | endpoint → token of the last claim of its deliveries |
+//! | `deliveries:ENDPOINT` | hash | delivery (document, version) → token, when it is due, 1 where it is under lease, the rest as JSON |
+//! | `…:pending`, `…:delivered`, `…:dead` | set by delivery | deliveries in that state |
+//! | `…:ended` | zset by time | those that are delivered |
+//! | `…:due`, `…:sending` | zset by time | documents, by their first pending delivery; by the end of its lease |
+//! | `schedules` | hash | name → token, the schedule as JSON |
 //! | `workers` | zset by expiry | ids of workers that serve the queue |
 //!
 //! Beside the queues: `PREFIX:directory:ID` → queue, `PREFIX:queues`, `PREFIX:turn`, `PREFIX:version`, and

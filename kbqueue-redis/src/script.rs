@@ -23,11 +23,14 @@ macro_rules! script {
 
 script!(CLAIM, "claim.lua");
 script!(COMMIT, "commit.lua");
+script!(DELETE_ENDPOINT, "delete_endpoint.lua");
+script!(DELIVERIES, "deliveries.lua");
 script!(DOCUMENTS, "documents.lua");
 script!(ENQUEUE, "enqueue.lua");
 script!(FORGET, "forget.lua");
 script!(LOAD, "load.lua");
 script!(NOW, "now.lua");
+script!(OUTBOX, "outbox.lua");
 script!(OUTPUTS, "outputs.lua");
 script!(PURGE, "purge.lua");
 script!(REAP, "reap.lua");

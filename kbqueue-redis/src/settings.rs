@@ -10,7 +10,7 @@ use kbqueue_core::{QueueName, QueueSettings};
 use crate::batch::{TRIES, contended};
 use crate::codec;
 use crate::commit::{Command, Commit};
-use crate::error::{failed, malformed};
+use crate::error::malformed;
 use crate::script;
 use crate::store::RedisStore;
 
@@ -100,9 +100,7 @@ pub(crate) async fn configure(
     queue: &QueueName,
     settings: QueueSettings,
 ) -> Result<()> {
-    let mut list = redis::cmd("SADD");
-    list.arg(store.keys().queues()).arg(queue.as_str());
-    let _: i64 = store.connection().call(&list).await.map_err(failed)?;
+    store.enter_queue(queue).await?;
     for _ in 0..TRIES {
         let look = Admission::look(store, queue).await?;
         let (now, before) = (look.now, look.settings);

@@ -135,6 +135,14 @@ impl RedisStore {
         codec::now(&now)
     }
 
+    /// Notes that a queue is used.
+    pub(crate) async fn enter_queue(&self, queue: &QueueName) -> Result<()> {
+        let mut list = redis::cmd("SADD");
+        list.arg(self.keys().queues()).arg(queue.as_str());
+        let entered: std::result::Result<i64, _> = self.connection().call(&list).await;
+        entered.map(drop).map_err(failed)
+    }
+
     /// All queues that anybody used.
     pub(crate) async fn queues(&self) -> Result<Vec<QueueName>> {
         let list = redis::cmd("SMEMBERS").arg(self.keys().queues()).to_owned();

@@ -163,3 +163,80 @@ async fn limits_cost_no_round_trip() {
     }
     assert_eq!(costs[0], costs[1]);
 }
+
+/// What was opened to everybody is still gone on with by its own kind without a token: in front of others of
+/// everybody's, and behind others of its own.
+#[tokio::test]
+async fn what_was_opened_to_everybody_goes_on_without_a_token() {
+    let space = Space::new();
+    let store = space.store().await;
+    let rate = Rate::new(1, 1_000_000).unwrap();
+    let rate = QueueSettings {
+        rate: Some(Rate {
+            burst: std::num::NonZeroU32::new(2).unwrap(),
+            ..rate
+        }),
+        ..QueueSettings::default()
+    };
+    configure(&store, rate).await;
+    let mut urgent = document();
+    urgent.priority = 9;
+    let first = add(&store).await;
+    let held = claim(&store, 1).await;
+    store.enqueue(vec![urgent.clone()]).await.unwrap();
+    let other = claim(&store, 1).await;
+    let release = |document| {
+        let mut settlement = completion(document);
+        settlement.outcome = kbqueue_core::state::Outcome::Release;
+        settlement
+    };
+    store.settle(vec![release(&held[0])]).await.unwrap();
+    space.clock.advance(Duration::from_secs(601));
+    let mut foreign = request(1);
+    foreign.fingerprint = "other/1".to_owned();
+    // Opens it, but may not start it.
+    let claims = store.claim(foreign).await.unwrap();
+    assert_eq!(claims.documents, []);
+    store.settle(vec![release(&other[0])]).await.unwrap();
+    add_many(&store, 50).await;
+    let mut went_on = Vec::new();
+    for _ in 0..2 {
+        let claimed = tokio::time::timeout(PATIENCE, claim(&store, 1)).await;
+        went_on.extend(claimed.expect("a claim ends").iter().map(|d| d.id));
+    }
+    assert_eq!(went_on, [urgent.id, first]);
+    assert_eq!(claim(&store, 1).await, []);
+}
+
+/// Tenants at their limit, however many, do not hide one behind them that has room.
+#[tokio::test]
+async fn tenants_at_their_limit_hide_nobody() {
+    let space = Space::new();
+    let store = space.store().await;
+    let one_each = QueueSettings {
+        max_processing_per_tenant: Some(1),
+        ..QueueSettings::default()
+    };
+    configure(&store, one_each).await;
+    let of = |tenant: &str| {
+        let mut new = document();
+        new.tenant = Some(tenant.to_owned());
+        new
+    };
+    let tenants: Vec<String> = (0..60).map(|n| format!("tenant \"{n}\"")).collect();
+    let batch = tenants.iter().flat_map(|tenant| [of(tenant), of(tenant)]);
+    store.enqueue(batch.collect()).await.unwrap();
+    assert_eq!(claim(&store, 100).await.len(), 60);
+    let last = of("zzz");
+    store.enqueue(vec![last.clone()]).await.unwrap();
+    // Its turn comes after theirs.
+    let mut raw = space.raw().await;
+    let _: u8 = raw.run(&["HSET", &space.key("turns"), "tzzz", "999"]).await;
+    let _: u8 = raw
+        .run(&["ZADD", &space.key("lines:*"), "999", "tzzz"])
+        .await;
+    let claims = store.claim(request(2)).await.unwrap();
+    assert_eq!(claims.documents.len(), 1);
+    assert_eq!(claims.documents[0].id, last.id);
+    assert!(claims.held_back);
+}

@@ -166,3 +166,33 @@ async fn a_turn_counts_for_every_kind_of_worker() {
     let next = claim(&store, 1).await;
     assert_eq!(next[0].tenant.as_deref(), Some("b"));
 }
+
+/// So it is when those documents were opened to everybody meanwhile.
+#[tokio::test]
+async fn turns_are_everybodys_after_documents_were_opened() {
+    let space = Space::new();
+    let store = space.store().await;
+    let of = |tenant: &str| {
+        let mut new = document();
+        new.tenant = Some(tenant.to_owned());
+        new
+    };
+    store.enqueue(vec![of("a"), of("b")]).await.unwrap();
+    let started = claim(&store, 2).await;
+    let release = started.iter().map(|document| {
+        let mut settlement = completion(document);
+        settlement.outcome = kbqueue_core::state::Outcome::Release;
+        settlement
+    });
+    store.settle(release.collect()).await.unwrap();
+    space.clock.advance(std::time::Duration::from_secs(601));
+    let mut urgent = of("a");
+    urgent.priority = 1;
+    store.enqueue(vec![urgent.clone()]).await.unwrap();
+    let mut other = request(1);
+    other.fingerprint = "other/1".to_owned();
+    let served = store.claim(other).await.unwrap().documents;
+    assert_eq!(served[0].id, urgent.id);
+    let next = claim(&store, 1).await;
+    assert_eq!(next[0].tenant.as_deref(), Some("b"));
+}
