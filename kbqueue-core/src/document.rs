@@ -164,6 +164,7 @@ pub struct Attempt {
     /// What went wrong, with its causes, where something did.
     pub error: Option<String>,
     /// How many pages were done by then: it stopped at the next one, or had all of them.
+    #[serde(default)]
     pub pages: u32,
 }
 
