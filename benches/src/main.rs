@@ -6,6 +6,7 @@
 //! cargo run --release -p kbqueue-benches -- latency
 //! cargo run --release -p kbqueue-benches -- depth
 //! cargo run --release -p kbqueue-benches -- checkpoint
+//! cargo run --release -p kbqueue-benches -- extract --corpus ../corpus
 //! cargo build --release -p kbqueue-server && cargo run --release -p kbqueue-benches -- http
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod checkpoint;
 mod depth;
+mod extract;
 mod http;
 mod latency;
 mod noop;
@@ -50,6 +52,9 @@ struct Arguments {
     /// Documents waiting in the deep run of `depth`; 10000000 takes many minutes
     #[arg(long, default_value_t = 1_000_000)]
     depth: usize,
+    /// The directory of PDFs for `extract`, in directories by class
+    #[arg(long)]
+    corpus: Option<PathBuf>,
     /// Write the figures as JSON, too
     #[arg(long)]
     json: Option<PathBuf>,
@@ -65,17 +70,25 @@ enum Bench {
     Depth,
     /// Chunks committed under the fence
     Checkpoint,
+    /// Text and OCR of the PDFs in a directory, beside raw pdfium and the tesseract command
+    Extract,
     /// 200 uploads at once under 500 event streams, against the reference server
     Http,
 }
 
 fn main() -> std::io::Result<()> {
+    kbqueue_pdf::init();
+    extract::run_if_asked();
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new()?;
     if let Bench::Http = arguments.bench {
         return runtime.block_on(http::run());
     }
     let mut report = Report::default();
+    if let Bench::Extract = arguments.bench {
+        runtime.block_on(extract::run(&arguments, &mut report));
+        return finish(&arguments, &report);
+    }
     for kind in &arguments.store {
         runtime.block_on(async {
             match arguments.bench {
@@ -83,11 +96,15 @@ fn main() -> std::io::Result<()> {
                 Bench::Latency => latency::run(*kind, &arguments, &mut report).await,
                 Bench::Depth => depth::run(*kind, &arguments, &mut report).await,
                 Bench::Checkpoint => checkpoint::run(*kind, &arguments, &mut report).await,
-                // It has a server instead of a store.
-                Bench::Http => {}
+                // They have no stores to choose from.
+                Bench::Extract | Bench::Http => {}
             }
         });
     }
+    finish(&arguments, &report)
+}
+
+fn finish(arguments: &Arguments, report: &Report) -> std::io::Result<()> {
     print!("{}", report.markdown());
     match &arguments.json {
         Some(path) => std::fs::write(path, report.json()),

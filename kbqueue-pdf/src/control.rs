@@ -39,7 +39,13 @@ pub(crate) struct Setup {
 pub(crate) struct WantedSetup {
     pub(crate) images: bool,
     pub(crate) ocr: OcrMode,
-    /// Tesseract's names, and where their data are. Not looked at with OCR off.
+    /// `None`: pages that take OCR are left to the children of another template.
+    pub(crate) engine: Option<EngineSetup>,
+}
+
+/// Tesseract's languages, by its names, and the directory of their data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct EngineSetup {
     pub(crate) languages: Vec<String>,
     pub(crate) tessdata: PathBuf,
 }
@@ -58,8 +64,10 @@ impl Setup {
         let wanted = &self.wanted;
         args.push(if wanted.images { "images" } else { "text" }.into());
         args.push(wanted.ocr.as_str().into());
-        args.push(wanted.languages.join("+").into());
-        args.push(wanted.tessdata.clone().into());
+        if let Some(engine) = &wanted.engine {
+            args.push(engine.languages.join("+").into());
+            args.push(engine.tessdata.clone().into());
+        }
         args
     }
 
@@ -75,8 +83,13 @@ impl Setup {
         let wanted = WantedSetup {
             images: word()? == "images",
             ocr: OcrMode::parse(&word()?)?,
-            languages: word()?.split('+').map(str::to_owned).collect(),
-            tessdata: args.next()?.into(),
+            engine: match args.next() {
+                None => None,
+                Some(languages) => Some(EngineSetup {
+                    languages: languages.to_str()?.split('+').map(str::to_owned).collect(),
+                    tessdata: args.next()?.into(),
+                }),
+            },
         };
         let setup = Self {
             pdfium,
@@ -175,11 +188,18 @@ impl Command {
 pub(crate) enum Report {
     /// All is loaded, and these layers are around every child.
     Ready { layers: Layers },
-    /// It cannot serve, be it for the library's sake or its own. The reason follows as text, to the
-    /// end of the stream.
-    Failed { by_library: bool },
+    /// It cannot serve. The reason follows as text, to the end of the stream.
+    Failed { part: Part },
     /// A child has ended.
     Ended { id: u64, end: End },
+}
+
+/// Of what a template is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Program,
+    Pdfium,
+    Ocr,
 }
 
 /// How a child ended.
@@ -206,9 +226,13 @@ impl Report {
                 bytes[0] = 1;
                 bytes[1] = layers.bits();
             }
-            Self::Failed { by_library } => {
+            Self::Failed { part } => {
                 bytes[0] = 2;
-                bytes[1] = by_library.into();
+                bytes[1] = match part {
+                    Part::Program => 0,
+                    Part::Pdfium => 1,
+                    Part::Ocr => 2,
+                };
             }
             Self::Ended { id, end } => {
                 bytes[0] = 3;
@@ -230,7 +254,11 @@ impl Report {
                 layers: Layers::from_bits(bytes[1]),
             }),
             2 => Ok(Self::Failed {
-                by_library: bytes[1] != 0,
+                part: match bytes[1] {
+                    0 => Part::Program,
+                    1 => Part::Pdfium,
+                    _ => Part::Ocr,
+                },
             }),
             3 => Ok(Self::Ended {
                 id: number(1),

@@ -1,7 +1,5 @@
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::StreamExt;
@@ -10,11 +8,11 @@ use kbqueue_core::{ExtractError, Extraction, Extractor};
 use rustix::fs::{Mode, OFlags};
 
 use crate::child::ocr;
-use crate::control::{Setup, WantedSetup};
+use crate::control::{EngineSetup, Setup, WantedSetup};
 use crate::error::PdfError;
 use crate::isolation::Isolation;
 use crate::options::{OcrMode, PdfOptions};
-use crate::pool::child::Source;
+use crate::pool::child::{Source, Templates};
 use crate::pool::document;
 use crate::pool::template::{Launch, Template};
 
@@ -24,7 +22,7 @@ const OUTPUT_VERSION: u32 = 2;
 /// Reads PDFs page by page, in sandboxed processes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PdfExtractor {
-    template: Arc<Template>,
+    templates: Templates,
     options: PdfOptions,
 }
 
@@ -56,7 +54,7 @@ impl PdfExtractor {
         let layers = options.layers;
         #[cfg(not(feature = "hostile"))]
         let layers = crate::isolation::Layers::ALL;
-        let launch = Launch {
+        let text = Launch {
             executable: child.transpose()?,
             setup: Setup {
                 pdfium,
@@ -67,19 +65,27 @@ impl PdfExtractor {
                 wanted: WantedSetup {
                     images: options.images,
                     ocr: options.ocr,
-                    languages: options.ocr_languages.clone(),
-                    tessdata: tessdata(&options)?,
+                    engine: None,
                 },
             },
         };
-        let template = Template::shared(&launch)?;
-        Ok(Self { template, options })
+        let ocr = match engine(&options)? {
+            None => None,
+            engine => {
+                let mut launch = text.clone();
+                launch.setup.wanted.engine = engine;
+                Some(Template::shared(&launch)?)
+            }
+        };
+        let text = Template::shared(&text)?;
+        let templates = Templates { text, ocr };
+        Ok(Self { templates, options })
     }
 
     /// What stands between documents and everything else, on this machine.
     #[must_use]
     pub fn isolation(&self) -> Isolation {
-        Isolation::new(self.template.layers())
+        Isolation::new(self.templates.text.layers())
     }
 }
 
@@ -99,8 +105,8 @@ impl Extractor for PdfExtractor {
 
     async fn extract(&self, request: ExtractRequest) -> Result<Extraction, ExtractError> {
         let file = read_only(request.file, request.size_bytes)?;
-        let template = Arc::clone(&self.template);
-        let source = Source::new(template, file, request.size_bytes, &self.options);
+        let templates = self.templates.clone();
+        let source = Source::new(templates, file, request.size_bytes, &self.options);
         let reading = document::read(source, request.first_page).await?;
         tracing::debug!(
             document = %request.document,
@@ -115,17 +121,20 @@ impl Extractor for PdfExtractor {
     }
 }
 
-/// Where the language data are, all of them. Looked for here, since children have no environment.
-fn tessdata(options: &PdfOptions) -> Result<PathBuf, PdfError> {
-    match options.ocr {
-        OcrMode::Off => Ok(PathBuf::new()),
-        OcrMode::Auto | OcrMode::Always => {
-            let found = ocr::tessdata(&options.ocr_languages, options.tessdata.as_deref());
-            found.map_err(|error| PdfError::Ocr {
-                source: error.into(),
-            })
-        }
+/// What OCR takes, where it is wanted. The language data are looked for here, since children have no
+/// environment.
+fn engine(options: &PdfOptions) -> Result<Option<EngineSetup>, PdfError> {
+    if options.ocr == OcrMode::Off {
+        return Ok(None);
     }
+    let tessdata = ocr::tessdata(&options.ocr_languages, options.tessdata.as_deref());
+    let tessdata = tessdata.map_err(|error| PdfError::Ocr {
+        source: error.into(),
+    })?;
+    Ok(Some(EngineSetup {
+        languages: options.ocr_languages.clone(),
+        tessdata,
+    }))
 }
 
 /// The same file, in a form that nobody can write to.

@@ -5,7 +5,9 @@ use std::fs::File;
 
 use kbqueue_core::ExtractError;
 
+use crate::child::repair::repair;
 pub use crate::child::serve::Pages;
+use crate::child::source::Source;
 use crate::child::template;
 use crate::isolation::Layers;
 use crate::{PdfOptions, control, protocol};
@@ -44,6 +46,18 @@ pub fn init_with(open: fn(File, u64) -> Result<Box<dyn Pages>, ExtractError>) {
         template::run(setup, host, |_| Ok(Box::new(open)));
     }
     crate::set_initialised();
+}
+
+/// Repairs a damaged file. Panics if that does what it must not.
+pub fn check_repair(file: &[u8]) {
+    let empty = File::open("/dev/null").expect("every Unix has it");
+    let source = Source::new(empty, 0).followed_by(file.to_vec());
+    let repaired = repair(source).expect("it lies in memory");
+    if let Some(repaired) = repaired {
+        let written = repaired.bytes(0, usize::MAX).expect("it lies in memory");
+        let has = |mark: &[u8]| written.windows(mark.len()).any(|found| found == mark);
+        assert!(has(b"/Pages") && has(b"startxref"), "it leads to a page");
+    }
 }
 
 /// Decodes a message of a child. Panics if that does what it must not.

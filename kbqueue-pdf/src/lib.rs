@@ -58,6 +58,10 @@
 //! template that loads pdfium and waits; children are forks of it, which take a millisecond. They share
 //! its memory layout, so that address randomisation is per template, not per document.
 //!
+//! Pages that take OCR are left to the children of a second template, which has tesseract's languages in
+//! memory as well: a fork of it costs several times as much, and most documents need none. Tesseract adapts
+//! to the letters of what it reads, and does so for one document: each has children of its own.
+//!
 //! At most one child a core runs at any time, over all documents. A small document has one; a large one
 //! is read by several where cores are idle; where there are more documents than cores they take
 //! turns. Pages wait for their consumer in a window of 64 pages and a few megabytes, so that memory
@@ -97,6 +101,7 @@ pub use options::{OcrMode, PdfOptions};
 
 use child::raw::Library;
 use child::{serve, template};
+use control::Part;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -109,8 +114,9 @@ pub fn init() {
         && control::has_host()
     {
         template::run(setup, host, |setup| {
-            let library = Library::load(&setup.pdfium).map_err(|error| error.to_string())?;
-            let wanted = serve::wanted(&setup.wanted)?;
+            let library = Library::load(&setup.pdfium);
+            let library = library.map_err(|error| (Part::Pdfium, error.to_string()))?;
+            let wanted = serve::wanted(&setup.wanted).map_err(|reason| (Part::Ocr, reason))?;
             Ok(serve::pdfs(library, wanted))
         });
     }

@@ -12,7 +12,7 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::{ExtractError, Properties};
 
 pub(crate) use reader::decode;
-pub(crate) use writer::{encode_opened, encode_page, encode_refused};
+pub(crate) use writer::{encode_needs_ocr, encode_opened, encode_page, encode_refused};
 
 /// Longest message. A page whose pictures would make it longer comes without the last of them.
 pub(crate) const MAX_FRAME_BYTES: usize = 32 << 20;
@@ -33,6 +33,7 @@ const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/jp2", "image/w
 const OPENED: u8 = 1;
 const REFUSED: u8 = 2;
 const PAGE: u8 = 3;
+const NEEDS_OCR: u8 = 4;
 
 /// What a child says.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(crate) enum Frame {
     Refused(ExtractError),
     /// A page.
     Page(ExtractedPage),
+    /// The page of this number takes OCR, which this child does not have. It waits for the next request.
+    NeedsOcr(u32),
 }
 
 /// A frame that no honest child sends.
@@ -66,7 +69,7 @@ pub(crate) enum Malformed {
     Value,
 }
 
-/// Pages `first..=last` are wanted, one frame each, in order. Two numbers of four bytes.
+/// Pages `first..=last` are wanted, one frame each, in order, up to the first that needs OCR. Two numbers of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) first: u32,
@@ -105,6 +108,7 @@ pub(crate) fn check(message: &[u8]) {
         } => encode_opened(total_pages, &properties),
         Frame::Refused(error) => encode_refused(&error),
         Frame::Page(page) => encode_page(page),
+        Frame::NeedsOcr(number) => encode_needs_ocr(number),
     };
     let again = decode(&again[LENGTH_BYTES..]).expect("the host takes what a child encodes");
     assert_eq!(format!("{again:?}"), shown);

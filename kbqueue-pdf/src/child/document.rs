@@ -101,9 +101,9 @@ impl OpenDocument {
         properties
     }
 
-    /// Reads the page `number`, from 1. A page that cannot be read says so in its `failure`; an
-    /// error means that the file could not be read.
-    pub(crate) fn page(&mut self, number: u32) -> Result<ExtractedPage, ExtractError> {
+    /// Reads the page `number`, from 1. `None`: it takes OCR, which is to be had elsewhere. A page
+    /// that cannot be read says so in its `failure`; an error means that the file could not be read.
+    pub(crate) fn page(&mut self, number: u32) -> Result<Option<ExtractedPage>, ExtractError> {
         self.reopen_when_due();
         self.pages_since += 1;
         let index = number - 1;
@@ -114,10 +114,11 @@ impl OpenDocument {
             return Err(unreadable(error));
         }
         let (read, failure) = match read {
-            Ok(read) => (read, None),
+            Ok(Some(read)) => (read, None),
+            Ok(None) => return Ok(None),
             Err(cause) => (ReadPage::failed(), Some(format!("page {number} {cause}"))),
         };
-        Ok(ExtractedPage {
+        Ok(Some(ExtractedPage {
             number,
             label: label.and_then(|raw| text::one_line(&raw, MAX_LABEL_CHARS)),
             section: self.outline.section(index).map(str::to_owned),
@@ -126,7 +127,7 @@ impl OpenDocument {
             failure,
             images: read.images,
             thumbnail: read.thumbnail,
-        })
+        }))
     }
 
     /// Opens the document again once it holds much, so that memory stays flat.

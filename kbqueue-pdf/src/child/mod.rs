@@ -12,10 +12,10 @@ pub(crate) mod page;
 mod picture;
 pub(crate) mod raw;
 mod reading;
-mod repair;
+pub(crate) mod repair;
 pub(crate) mod sandbox;
 pub(crate) mod serve;
-mod source;
+pub(crate) mod source;
 pub(crate) mod template;
 #[cfg(test)]
 mod tests;

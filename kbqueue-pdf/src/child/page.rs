@@ -29,10 +29,19 @@ pub(crate) struct Wanted {
     pub(crate) images: bool,
     /// A small picture of the page itself, which costs more time than its text.
     pub(crate) thumbnail: bool,
-    /// What reads pages without text. Without it, they come with what text they have.
-    pub(crate) ocr: Option<Rc<Ocr>>,
+    pub(crate) ocr: Reader,
     /// Whether it reads pages with text as well.
     pub(crate) always: bool,
+}
+
+/// What reads pages whose text is in their pixels.
+#[derive(Clone)]
+pub(crate) enum Reader {
+    /// They come with what text they have.
+    Nobody,
+    /// They are not read here.
+    Elsewhere,
+    Here(Rc<Ocr>),
 }
 
 impl Default for Wanted {
@@ -40,7 +49,7 @@ impl Default for Wanted {
         Self {
             images: true,
             thumbnail: false,
-            ocr: None,
+            ocr: Reader::Nobody,
             always: false,
         }
     }
@@ -66,13 +75,13 @@ impl ReadPage {
     }
 }
 
-/// Reads the page at `index`, from 0. The error is the end of a sentence about it.
+/// Reads the page at `index`, from 0. `None`: it takes OCR, which is to be had elsewhere. The error is the end of a sentence about it.
 pub(super) fn read(
     document: &Document,
     index: c_int,
     images: &mut Images,
     wanted: &Wanted,
-) -> Result<ReadPage, String> {
+) -> Result<Option<ReadPage>, String> {
     let page = document
         .page(index)
         .ok_or("could not be loaded: it is missing or damaged")?;
@@ -100,6 +109,14 @@ pub(super) fn read(
     };
     let bare = bare_parts(&pictures, &lines);
     let signals = signals(&page, &objects, &characters, &text, &pictures, &bare);
+    let (decision, reason) = if wanted.always {
+        (Decision::WholePage, "always")
+    } else {
+        decide::decide(&signals)
+    };
+    if decision != Decision::Text && matches!(wanted.ocr, Reader::Elsewhere) {
+        return Ok(None);
+    }
     let images = if wanted.images {
         images.read(document, &page, &objects, &lines)
     } else {
@@ -109,11 +126,6 @@ pub(super) fn read(
         images::thumbnail(&page)
     } else {
         None
-    };
-    let (decision, reason) = if wanted.always {
-        (Decision::WholePage, "always")
-    } else {
-        decide::decide(&signals)
     };
 
     let shown = Shown {
@@ -126,7 +138,7 @@ pub(super) fn read(
         PageSource::Text
     };
     let (text, provenance) = match (decision, &wanted.ocr) {
-        (Decision::WholePage, Some(ocr)) => match shown.read_page(ocr) {
+        (Decision::WholePage, Reader::Here(ocr)) => match shown.read_page(ocr) {
             // Nothing in the pixels: what text there is stays.
             Some(read) if !read.text.is_empty() => {
                 let confidence = Some(read.confidence);
@@ -134,18 +146,18 @@ pub(super) fn read(
             }
             _ => (text, provenance(own, reason, None)),
         },
-        (Decision::Pictures, Some(ocr)) => {
+        (Decision::Pictures, Reader::Here(ocr)) => {
             let parts = shown.read_parts(ocr, &bare);
             with_parts(text, own, reason, parts)
         }
         _ => (text, provenance(own, reason, None)),
     };
-    Ok(ReadPage {
+    Ok(Some(ReadPage {
         text,
         provenance,
         images,
         thumbnail,
-    })
+    }))
 }
 
 /// `None` where the page's boxes leave nothing to see: viewers then ignore them.

@@ -9,11 +9,11 @@ use kbqueue_core::{ExtractError, Properties};
 
 use super::document::OpenDocument;
 use super::ocr::Ocr;
-use super::page::Wanted;
+use super::page::{Reader, Wanted};
 use super::raw::Library;
 use crate::control::WantedSetup;
 use crate::options::OcrMode;
-use crate::protocol::{Request, encode_opened, encode_page, encode_refused};
+use crate::protocol::{Request, encode_needs_ocr, encode_opened, encode_page, encode_refused};
 
 /// A document that gives its pages.
 #[cfg_attr(
@@ -29,9 +29,11 @@ pub trait Pages {
 
     /// The page `number`, from 1.
     ///
+    /// `None`: it takes OCR, which this child does not have.
+    ///
     /// # Errors
     /// The document cannot be read any further.
-    fn page(&mut self, number: u32) -> Result<ExtractedPage, ExtractError>;
+    fn page(&mut self, number: u32) -> Result<Option<ExtractedPage>, ExtractError>;
 }
 
 impl Pages for OpenDocument {
@@ -43,7 +45,7 @@ impl Pages for OpenDocument {
         OpenDocument::properties(self)
     }
 
-    fn page(&mut self, number: u32) -> Result<ExtractedPage, ExtractError> {
+    fn page(&mut self, number: u32) -> Result<Option<ExtractedPage>, ExtractError> {
         OpenDocument::page(self, number)
     }
 }
@@ -56,11 +58,12 @@ pub(crate) type Open = Box<dyn Fn(File, u64) -> Result<Box<dyn Pages>, ExtractEr
 /// # Errors
 /// OCR is wanted and does not start.
 pub(crate) fn wanted(setup: &WantedSetup) -> Result<Wanted, String> {
-    let ocr = match setup.ocr {
-        OcrMode::Off => None,
-        OcrMode::Auto | OcrMode::Always => {
-            let ocr = Ocr::load(&setup.languages, &setup.tessdata);
-            Some(Rc::new(ocr.map_err(|error| error.to_string())?))
+    let ocr = match (setup.ocr, &setup.engine) {
+        (OcrMode::Off, _) => Reader::Nobody,
+        (OcrMode::Auto | OcrMode::Always, None) => Reader::Elsewhere,
+        (OcrMode::Auto | OcrMode::Always, Some(engine)) => {
+            let ocr = Ocr::load(&engine.languages, &engine.tessdata);
+            Reader::Here(Rc::new(ocr.map_err(|error| error.to_string())?))
         }
     };
     Ok(Wanted {
@@ -97,7 +100,12 @@ pub(crate) fn serve(open: &Open, document: File, size_bytes: u64) -> io::Result<
         for number in request.first..=request.last {
             match pages.page(number) {
                 // At once and not in batches, so that the host knows which page is in work.
-                Ok(page) => session.write_all(&encode_page(page))?,
+                Ok(Some(page)) => session.write_all(&encode_page(page))?,
+                // The rest of the pages may be wanted of someone else now.
+                Ok(None) => {
+                    session.write_all(&encode_needs_ocr(number))?;
+                    break;
+                }
                 Err(error) => return session.write_all(&encode_refused(&error)),
             }
         }

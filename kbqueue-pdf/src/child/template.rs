@@ -17,7 +17,7 @@ use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process};
 
 use super::sandbox::{self, Limits};
 use super::serve::{self, HostSocket, Open};
-use crate::control::{Command, End, Report, Setup};
+use crate::control::{Command, End, Part, Report, Setup};
 use crate::isolation::Layers;
 
 /// Exit codes of a child.
@@ -44,18 +44,18 @@ struct Running {
 pub(crate) fn run(
     setup: Setup,
     host: u32,
-    prepare: impl FnOnce(&Setup) -> Result<Open, String>,
+    prepare: impl FnOnce(&Setup) -> Result<Open, (Part, String)>,
 ) -> ! {
     sandbox::die_with_parent(Pid::from_raw(host.cast_signed()));
     close_inherited();
     let prepared = single_threaded()
-        .map_err(|reason| (false, reason))
-        .and_then(|()| prepare(&setup).map_err(|reason| (true, reason)));
+        .map_err(|reason| (Part::Program, reason))
+        .and_then(|()| prepare(&setup));
     let control = rustix::stdio::stdin();
     let mut out = HostSocket;
     match prepared {
-        Err((by_library, reason)) => {
-            let _ = (Report::Failed { by_library }).send(&mut out);
+        Err((part, reason)) => {
+            let _ = (Report::Failed { part }).send(&mut out);
             let _ = io::Write::write_all(&mut out, reason.as_bytes());
         }
         Ok(open) => {

@@ -10,7 +10,7 @@ use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::output::PageSource;
 
 use super::document::OpenDocument;
-use super::page::Wanted;
+use super::page::{Reader, Wanted};
 use super::raw::{Document, Library, Rect};
 use super::source::Source;
 
@@ -92,17 +92,13 @@ fn scan(library: Library, dpi: f64, entries: &str, content: &str) -> (File, u64)
     file(&entries, content, &[&image, font], "")
 }
 
-fn read(
-    library: Library,
-    (file, len): (File, u64),
-    ocr: Option<Rc<super::ocr::Ocr>>,
-) -> ExtractedPage {
+fn read(library: Library, (file, len): (File, u64), ocr: Reader) -> ExtractedPage {
     let wanted = Wanted {
         ocr,
         ..Wanted::default()
     };
     let mut document = OpenDocument::open(library, file, len, None, wanted).unwrap();
-    document.page(1).unwrap()
+    document.page(1).unwrap().unwrap()
 }
 
 #[test]
@@ -139,7 +135,7 @@ fn thumbnails(library: Library) {
     };
     let (file, len) = scan(library, 72.0, "/Rotate 90", "595 0 0 842 0 0 cm /Im Do");
     let mut document = OpenDocument::open(library, file, len, None, wanted).unwrap();
-    let page = document.page(1).unwrap();
+    let page = document.page(1).unwrap().unwrap();
     assert!(page.images.is_empty());
     let thumbnail = page.thumbnail.unwrap();
     // The frame header of a JPEG: height and width follow its length and its precision.
@@ -153,12 +149,12 @@ fn thumbnails(library: Library) {
 
 /// What would take OCR says so, and comes without.
 fn pages_without_ocr(library: Library) {
-    let page = read(library, text_page(), None);
+    let page = read(library, text_page(), Reader::Nobody);
     assert_eq!(page.text, LINES.join("\n"));
     let page = read(
         library,
         scan(library, 150.0, "", "595 0 0 842 0 0 cm /Im Do"),
-        None,
+        Reader::Nobody,
     );
     assert_eq!(page.text, "");
     assert_eq!(page.provenance.source, PageSource::None);
@@ -178,7 +174,7 @@ fn pages_with_ocr(library: Library) {
     );
     let languages = ["eng".to_owned()];
     let directory = tessdata(&languages, None).unwrap();
-    let ocr = Some(Rc::new(Ocr::load(&languages, &directory).unwrap()));
+    let ocr = Reader::Here(Rc::new(Ocr::load(&languages, &directory).unwrap()));
 
     let whole = "595 0 0 842 0 0 cm /Im Do";
     for (name, entries, content) in [

@@ -28,7 +28,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// What children are made for: a document, and how to treat it.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) template: Arc<Template>,
+    templates: Templates,
     pub(crate) file: File,
     pub(crate) size_bytes: u64,
     pub(crate) page_timeout: Duration,
@@ -37,9 +37,24 @@ pub(crate) struct Source {
     alive: Mutex<Alive>,
 }
 
+/// From where children come.
+#[derive(Debug, Clone)]
+pub(crate) struct Templates {
+    pub(crate) text: Arc<Template>,
+    /// Twenty times the memory, of which each fork costs time.
+    pub(crate) ocr: Option<Arc<Template>>,
+}
+
+/// What a child can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Skill {
+    Text,
+    Ocr,
+}
+
 #[derive(Debug, Default)]
 struct Alive {
-    ids: HashSet<u64>,
+    ids: HashSet<(Skill, u64)>,
     closed: bool,
 }
 
@@ -47,6 +62,7 @@ struct Alive {
 #[derive(Debug)]
 pub(super) struct Child {
     source: Arc<Source>,
+    skill: Skill,
     id: u64,
     session: BufReader<UnixStream>,
     end: oneshot::Receiver<Option<End>>,
@@ -71,13 +87,13 @@ pub(super) enum Broken {
 
 impl Source {
     pub(crate) fn new(
-        template: Arc<Template>,
+        templates: Templates,
         file: File,
         size_bytes: u64,
         options: &crate::PdfOptions,
     ) -> Self {
         Self {
-            template,
+            templates,
             file,
             size_bytes,
             page_timeout: options.page_timeout,
@@ -91,8 +107,20 @@ impl Source {
     pub(crate) fn close(&self) {
         let mut alive = self.alive();
         alive.closed = true;
-        for id in alive.ids.drain() {
-            self.template.kill(id);
+        for (skill, id) in alive.ids.drain() {
+            self.kill(skill, id);
+        }
+    }
+
+    fn kill(&self, skill: Skill, id: u64) {
+        self.template(skill).kill(id);
+    }
+
+    fn template(&self, skill: Skill) -> &Template {
+        match (skill, &self.templates.ocr) {
+            (Skill::Ocr, Some(template)) => template,
+            // Without OCR, no child is believed that a page takes it.
+            (Skill::Text | Skill::Ocr, _) => &self.templates.text,
         }
     }
 
@@ -101,11 +129,11 @@ impl Source {
     }
 
     /// A child that has opened the document. One that dies over it has one successor.
-    pub(super) async fn open(self: &Arc<Self>) -> Result<Opened, ExtractError> {
+    pub(super) async fn open(self: &Arc<Self>, skill: Skill) -> Result<Opened, ExtractError> {
         let mut died_before = false;
         let mut lost = 0;
         loop {
-            let mut child = Child::fork(self).await?;
+            let mut child = Child::fork(self, skill).await?;
             let frame = child.frame().await;
             let broken = match frame {
                 Ok(Frame::Opened {
@@ -119,7 +147,7 @@ impl Source {
                     });
                 }
                 Ok(Frame::Refused(error)) => return Err(error),
-                Ok(Frame::Page(_)) => Broken::Malformed(Malformed::Kind),
+                Ok(Frame::Page(_) | Frame::NeedsOcr(_)) => Broken::Malformed(Malformed::Kind),
                 Err(broken) => broken,
             };
             match child.autopsy(broken).await {
@@ -149,23 +177,25 @@ pub(super) fn lost_again(lost: u32, cause: &str) -> Result<u32, ExtractError> {
 }
 
 impl Child {
-    async fn fork(source: &Arc<Source>) -> Result<Self, ExtractError> {
+    async fn fork(source: &Arc<Source>, skill: Skill) -> Result<Self, ExtractError> {
         let not_forked = |error: io::Error| ExtractError::Transient {
             message: "no process could be started to read the PDF".to_owned(),
             source: Some(error.into()),
         };
-        let forked = source.template.fork(&source.file, source.size_bytes).await;
+        let template = source.template(skill);
+        let forked = template.fork(&source.file, source.size_bytes).await;
         let forked = forked.map_err(not_forked)?;
         let mut alive = source.alive();
         if alive.closed {
-            source.template.kill(forked.id);
+            template.kill(forked.id);
         } else {
-            alive.ids.insert(forked.id);
+            alive.ids.insert((skill, forked.id));
         }
         drop(alive);
         let session = UnixStream::from_std(forked.session).map_err(not_forked)?;
         Ok(Self {
             source: Arc::clone(source),
+            skill,
             id: forked.id,
             session: BufReader::with_capacity(64 << 10, session),
             end: forked.end,
@@ -214,15 +244,23 @@ impl Child {
         self.message(length).await
     }
 
-    /// The page `number` out of a message, as it was asked for.
+    /// The page `number` out of a message, as it was asked for. `None`: it takes OCR.
     pub(super) fn page(
+        &self,
         frame: Frame,
         number: u32,
-    ) -> Result<Result<ExtractedPage, ExtractError>, Broken> {
+    ) -> Result<Result<Option<ExtractedPage>, ExtractError>, Broken> {
         match frame {
-            Frame::Page(page) if page.number == number => Ok(Ok(page)),
+            Frame::Page(page) if page.number == number => Ok(Ok(Some(page))),
+            Frame::NeedsOcr(of)
+                if of == number
+                    && self.skill == Skill::Text
+                    && self.source.templates.ocr.is_some() =>
+            {
+                Ok(Ok(None))
+            }
             Frame::Refused(error) => Ok(Err(error)),
-            Frame::Page(_) => Err(Broken::Malformed(Malformed::Value)),
+            Frame::Page(_) | Frame::NeedsOcr(_) => Err(Broken::Malformed(Malformed::Value)),
             Frame::Opened { .. } => Err(Broken::Malformed(Malformed::Kind)),
         }
     }
@@ -238,7 +276,7 @@ impl Child {
                 None => Death::Elsewhere("the process from which they come has died".to_owned()),
             };
         }
-        self.source.template.kill(self.id);
+        self.source.kill(self.skill, self.id);
         let _ = timeout(LAST_WORD, &mut self.end).await;
         match broken {
             Broken::Late => Death::late(self.source.page_timeout),
@@ -250,8 +288,8 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.source.alive().ids.remove(&self.id) {
-            self.source.template.kill(self.id);
+        if self.source.alive().ids.remove(&(self.skill, self.id)) {
+            self.source.kill(self.skill, self.id);
         }
     }
 }

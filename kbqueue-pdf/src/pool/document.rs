@@ -10,7 +10,7 @@ use kbqueue_core::{ExtractError, Properties};
 use tokio::task::JoinSet;
 
 use super::budget;
-use super::child::{Opened, Source};
+use super::child::{Opened, Skill, Source};
 use super::window::Window;
 use super::worker::Worker;
 
@@ -49,7 +49,7 @@ pub(crate) async fn read(source: Source, first_page: u32) -> Result<Reading, Ext
         child,
         total_pages,
         properties,
-    } = source.open().await?;
+    } = source.open(Skill::Text).await?;
     let document = Arc::new(Document {
         source,
         window: Window::new(first_page.max(1), total_pages),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::control::{Command, End, Report, Setup};
+use crate::control::{Command, End, Part, Report, Setup};
 use crate::error::PdfError;
 use crate::isolation::{Isolation, Layers};
 
@@ -315,16 +315,18 @@ impl Launch {
                 let _ = control.set_read_timeout(None);
                 Ok(layers)
             }
-            Ok(Report::Failed { by_library }) => {
+            Ok(Report::Failed { part }) => {
                 let mut reason = String::new();
                 let _ = control.read_to_string(&mut reason);
-                Err(if by_library {
-                    PdfError::Load {
+                Err(match part {
+                    Part::Program => PdfError::Unfit { executable, reason },
+                    Part::Pdfium => PdfError::Load {
                         path: self.setup.pdfium.clone(),
                         source: reason.into(),
-                    }
-                } else {
-                    PdfError::Unfit { executable, reason }
+                    },
+                    Part::Ocr => PdfError::Ocr {
+                        source: reason.into(),
+                    },
                 })
             }
             Ok(Report::Ended { .. }) | Err(_) => Err(PdfError::NoAnswer { executable }),

@@ -26,6 +26,8 @@ struct Inner {
     next: u32,
     /// The first page that nobody was given to read.
     unassigned: u32,
+    /// Given out and taken back: first and last of each range.
+    returned: BTreeMap<u32, u32>,
     ready: BTreeMap<u32, (Result<ExtractedPage, ExtractError>, usize)>,
     held_bytes: usize,
     given_up: bool,
@@ -38,6 +40,7 @@ impl Window {
             inner: Mutex::new(Inner {
                 next: first,
                 unassigned: first,
+                returned: BTreeMap::new(),
                 ready: BTreeMap::new(),
                 held_bytes: 0,
                 given_up: false,
@@ -50,6 +53,13 @@ impl Window {
     /// all are given out.
     pub(super) async fn take(&self, pages: u32) -> Option<RangeInclusive<u32>> {
         self.wait(|inner| {
+            if let Some((first, all)) = inner.returned.pop_first() {
+                let last = all.min(first.saturating_add(pages - 1));
+                if last < all {
+                    inner.returned.insert(last + 1, all);
+                }
+                return Some(Some(first..=last));
+            }
             let first = inner.unassigned;
             if first > self.last {
                 return Some(None);
@@ -62,6 +72,21 @@ impl Window {
             Some(Some(first..=last))
         })
         .await
+    }
+
+    /// Takes back what was given out. Whoever does so takes pages again before it ends or waits for
+    /// anything else: others may be waiting for these.
+    pub(super) fn give_back(&self, pages: RangeInclusive<u32>) {
+        if pages.is_empty() {
+            return;
+        }
+        self.inner().returned.insert(*pages.start(), *pages.end());
+        self.changed.notify_waiters();
+    }
+
+    /// Whether there are pages that were given back.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.inner().returned.is_empty()
     }
 
     /// Waits until there is room for a page of so many bytes. For the page that the consumer waits for
@@ -107,9 +132,15 @@ impl Window {
         self.changed.notify_waiters();
     }
 
-    /// How many pages nobody was given yet.
+    /// How many pages nobody has.
     pub(super) fn unassigned(&self) -> u32 {
-        (self.last + 1).saturating_sub(self.inner().unassigned)
+        let inner = self.inner();
+        let returned: u32 = inner
+            .returned
+            .iter()
+            .map(|(first, last)| last - first + 1)
+            .sum();
+        returned + (self.last + 1).saturating_sub(inner.unassigned)
     }
 
     async fn wait<T>(&self, mut check: impl FnMut(&mut Inner) -> Option<T>) -> T {

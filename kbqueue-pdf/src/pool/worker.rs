@@ -10,7 +10,7 @@ use kbqueue_core::output::{PageSource, Provenance};
 use tokio::time::Instant;
 
 use super::budget::{self, Slot};
-use super::child::{Broken, Child, lost_again};
+use super::child::{Broken, Child, Skill, lost_again};
 use super::document::Document;
 use crate::death::Death;
 
@@ -18,6 +18,8 @@ use crate::death::Death;
 const TURN: Duration = Duration::from_millis(500);
 /// How long a child is used. Its CPU time is limited for its whole life, so that must not be forever.
 const MAX_AGE: Duration = Duration::from_secs(300);
+/// Of a page, until it is known better.
+const OCR_TIME: Duration = Duration::from_millis(500);
 
 pub(super) struct Worker {
     document: Arc<Document>,
@@ -29,8 +31,9 @@ pub(super) struct Worker {
 }
 
 struct Place {
-    /// Dropped before the slot is given back.
-    child: Option<Child>,
+    /// Dropped before the slot is given back. Only one of them has something to do.
+    text: Option<Child>,
+    ocr: Option<Child>,
     _slot: Slot,
     since: Instant,
 }
@@ -43,6 +46,8 @@ enum Outcome {
     Died(u32, Death),
     /// Others had waited, so this page was not taken from the child.
     Yielded(u32),
+    /// This page takes OCR, and those behind it were not read.
+    NeedsOcr(u32),
     /// This page came as an error, which ends the attempt.
     Refused(u32, ExtractError),
 }
@@ -51,7 +56,7 @@ impl Worker {
     pub(super) fn first(document: Arc<Document>, slot: Slot, child: Child) -> Self {
         let mut worker = Self::helper(document, slot);
         worker.is_helper = false;
-        worker.place().child = Some(child);
+        *worker.place().child(Skill::Text) = Some(child);
         worker
     }
 
@@ -67,13 +72,14 @@ impl Worker {
     /// Works until all pages are given out, or the document has failed.
     pub(super) async fn run(mut self) {
         while let Some(range) = self.range().await {
-            let (pages, start) = (range.clone().count(), Instant::now());
-            if let Err((page, error)) = self.read(range).await {
-                self.document.window.put(page, Err(error), 0);
-                return;
+            let start = Instant::now();
+            match self.read(range).await {
+                Ok(pages) => self.document.took(pages, start.elapsed()),
+                Err((page, error)) => {
+                    self.document.window.put(page, Err(error), 0);
+                    return;
+                }
             }
-            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-            self.document.took(pages, start.elapsed());
             self.document.recruit();
         }
     }
@@ -85,10 +91,12 @@ impl Worker {
             if had_turn && budget::in_demand() {
                 self.place = None;
             } else {
-                place.child.take_if(|child| child.born.elapsed() >= MAX_AGE);
+                for child in [&mut place.text, &mut place.ocr] {
+                    child.take_if(|child| child.born.elapsed() >= MAX_AGE);
+                }
             }
         }
-        if self.is_helper && self.place.is_none() {
+        if self.is_helper && self.place.is_none() && !self.document.window.has_returned() {
             return None;
         }
         let document = Arc::clone(&self.document);
@@ -106,16 +114,24 @@ impl Worker {
         document.window.take(pages).await
     }
 
-    /// Reads the pages into the window. On an error, tells at which page it stands.
-    async fn read(&mut self, range: RangeInclusive<u32>) -> Result<(), (u32, ExtractError)> {
-        let (mut page, last) = range.into_inner();
-        let mut suspect = None;
+    /// Reads pages into the window, up to the first that takes OCR, and gives those behind it back.
+    /// Tells how many it has read; on an error, at which page it stands.
+    async fn read(&mut self, range: RangeInclusive<u32>) -> Result<u32, (u32, ExtractError)> {
+        let (first, mut last) = range.into_inner();
+        let (mut page, mut skill, mut suspect) = (first, Skill::Text, None);
         while page <= last {
             // A page that has killed a child is tried alone.
             let until = if suspect == Some(page) { page } else { last };
-            match self.request(page, until).await {
+            match self.request(skill, page, until).await {
                 Outcome::Done => page = until + 1,
                 Outcome::Yielded(at) => page = at,
+                Outcome::NeedsOcr(at) => {
+                    self.document.window.give_back(at + 1..=last);
+                    (page, last, skill) = (at, at, Skill::Ocr);
+                    // OCR takes so long that others should help with the rest from now on.
+                    self.document.took(1, OCR_TIME);
+                    self.document.recruit();
+                }
                 Outcome::Refused(at, error) => return Err((at, error)),
                 Outcome::Died(at, Death::Elsewhere(cause)) => {
                     tracing::warn!(page = at, cause, "a process that read a PDF was lost");
@@ -136,12 +152,12 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        Ok(last - first + 1)
     }
 
     /// Has a child read the pages, and delivers those that come.
-    async fn request(&mut self, first: u32, last: u32) -> Outcome {
-        let mut child = match self.child(first).await {
+    async fn request(&mut self, skill: Skill, first: u32, last: u32) -> Outcome {
+        let mut child = match self.child(skill, first).await {
             Ok(child) => child,
             Err(error) => return Outcome::Refused(first, error),
         };
@@ -165,7 +181,11 @@ impl Worker {
                 }
             }
             match self.page(&mut child, number, length).await {
-                Ok(Ok(page)) => {
+                Ok(Ok(None)) => {
+                    *self.place().child(skill) = Some(child);
+                    return Outcome::NeedsOcr(number);
+                }
+                Ok(Ok(Some(page))) => {
                     if let Err((at, error)) = self.deliver(page, length) {
                         return Outcome::Refused(at, error);
                     }
@@ -174,7 +194,7 @@ impl Worker {
                 Err(broken) => return Outcome::Died(number, child.autopsy(broken).await),
             }
         }
-        self.place().child = Some(child);
+        *self.place().child(skill) = Some(child);
         Outcome::Done
     }
 
@@ -183,9 +203,9 @@ impl Worker {
         child: &mut Child,
         number: u32,
         length: usize,
-    ) -> Result<Result<ExtractedPage, ExtractError>, Broken> {
+    ) -> Result<Result<Option<ExtractedPage>, ExtractError>, Broken> {
         let frame = child.message(length).await?;
-        Child::page(frame, number)
+        child.page(frame, number)
     }
 
     fn deliver(&self, page: ExtractedPage, bytes: usize) -> Result<(), (u32, ExtractError)> {
@@ -200,14 +220,14 @@ impl Worker {
     }
 
     /// A child that has the document open, once it is this worker's turn.
-    async fn child(&mut self, page: u32) -> Result<Child, ExtractError> {
+    async fn child(&mut self, skill: Skill, page: u32) -> Result<Child, ExtractError> {
         if self.place.is_none() {
             self.place = Some(Place::new(budget::slot().await));
         }
-        if let Some(child) = self.place().child.take() {
+        if let Some(child) = self.place().child(skill).take() {
             return Ok(child);
         }
-        let opened = self.document.source.open().await?;
+        let opened = self.document.source.open(skill).await?;
         if opened.total_pages != self.document.total_pages {
             return Err(ExtractError::transient(format!(
                 "the PDF had {} pages, and {} when it was opened again for page {page}: the file \
@@ -228,9 +248,17 @@ impl Worker {
 impl Place {
     fn new(slot: Slot) -> Self {
         Self {
-            child: None,
+            text: None,
+            ocr: None,
             _slot: slot,
             since: Instant::now(),
+        }
+    }
+
+    fn child(&mut self, skill: Skill) -> &mut Option<Child> {
+        match skill {
+            Skill::Text => &mut self.text,
+            Skill::Ocr => &mut self.ocr,
         }
     }
 }

@@ -9,7 +9,7 @@ use kbqueue_core::{ExtractError, Properties};
 
 use super::{
     Frame, IMAGE_TYPES, MAX_CAUSES, MAX_FRAME_BYTES, MAX_IMAGES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES,
-    MAX_PROPERTIES, MAX_TEXT_BYTES, Malformed, OPENED, PAGE, REFUSED,
+    MAX_PROPERTIES, MAX_TEXT_BYTES, Malformed, NEEDS_OCR, OPENED, PAGE, REFUSED,
 };
 
 /// Longest that a child may have a document wait for.
@@ -25,6 +25,7 @@ pub(crate) fn decode(message: &[u8]) -> Result<Frame, Malformed> {
         OPENED => opened(&mut input)?,
         REFUSED => Frame::Refused(refused(&mut input)?),
         PAGE => Frame::Page(page(&mut input)?),
+        NEEDS_OCR => Frame::NeedsOcr(input.u32()?),
         _ => return Err(Malformed::Kind),
     };
     if input.0.is_empty() {

@@ -8,7 +8,7 @@ use kbqueue_core::{ExtractError, Properties};
 
 use super::{
     LENGTH_BYTES, MAX_CAUSES, MAX_FRAME_BYTES, MAX_IMAGES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES,
-    MAX_PROPERTIES, MAX_TEXT_BYTES, OPENED, PAGE, REFUSED,
+    MAX_PROPERTIES, MAX_TEXT_BYTES, NEEDS_OCR, OPENED, PAGE, REFUSED,
 };
 
 /// A message that grows. Its length is filled in at the end.
@@ -47,6 +47,12 @@ pub(crate) fn encode_refused(error: &ExtractError) -> Vec<u8> {
     message.list(causes, |message, cause| {
         message.text(&cause, MAX_MESSAGE_BYTES);
     });
+    message.finish()
+}
+
+pub(crate) fn encode_needs_ocr(number: u32) -> Vec<u8> {
+    let mut message = Message::new(NEEDS_OCR);
+    message.u32(number);
     message.finish()
 }
 

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use futures::StreamExt;
 use kbqueue_core::extract::{ExtractRequest, ExtractedPage};
 use kbqueue_core::{DocumentId, ExtractError, Extraction, Extractor};
-use kbqueue_pdf::{PdfExtractor, PdfOptions, find_pdfium};
+use kbqueue_pdf::{OcrMode, PdfExtractor, PdfOptions, find_pdfium};
 
 const CATALOG: u32 = 1;
 const PAGES: u32 = 2;
@@ -153,10 +153,12 @@ pub(crate) fn line(x: i32, y: i32, text: &str) -> String {
     format!("BT /F1 12 Tf {x} {y} Td ({text}) Tj ET\n")
 }
 
-/// A test binary cannot begin with `init`, so another one reads for it.
+/// A test binary cannot begin with `init`, so another one reads for it. Without OCR, which takes time to
+/// start.
 pub(crate) fn options() -> PdfOptions {
     let mut options = PdfOptions::new(find_pdfium().unwrap());
     options.child = Some(env!("CARGO_BIN_EXE_kbqueue-pdf-child").into());
+    options.ocr = OcrMode::Off;
     options
 }
 

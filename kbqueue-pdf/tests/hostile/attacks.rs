@@ -142,6 +142,8 @@ async fn every_way_to_crash_fails_the_page_and_is_named() {
         ("garbage", "no sense (it ends too early)"),
         ("huge", "no sense (it is longer than allowed)"),
         ("empty", "no sense (it ends too early)"),
+        // There is none to be had.
+        ("ocr", "no sense (it has a value that makes no sense)"),
         ("half", "exit code 0"),
     ] {
         let page = page(options(Walls::All), line).await;

@@ -17,7 +17,7 @@ use kbqueue_core::extract::{ExtractRequest, ExtractedPage};
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::{DocumentId, ExtractError, Extractor, Properties};
 use kbqueue_pdf::hostile::{Pages, init_with};
-use kbqueue_pdf::{PdfExtractor, PdfOptions};
+use kbqueue_pdf::{OcrMode, PdfExtractor, PdfOptions};
 
 fn main() {
     init_with(open);
@@ -28,7 +28,9 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let extractor = PdfExtractor::new(PdfOptions::new("/proc/self/exe")).unwrap();
+        let mut options = PdfOptions::new("/proc/self/exe");
+        options.ocr = OcrMode::Off;
+        let extractor = PdfExtractor::new(options).unwrap();
         let file = File::open(path).unwrap();
         let size_bytes = file.metadata().unwrap().len();
         let request = ExtractRequest::new(DocumentId::new(), file, size_bytes);
@@ -58,9 +60,12 @@ impl Pages for Script {
         Properties::default()
     }
 
-    fn page(&mut self, number: u32) -> Result<ExtractedPage, ExtractError> {
-        let outcome = perform(&self.0[number as usize - 1]);
-        Ok(page(number, outcome))
+    fn page(&mut self, number: u32) -> Result<Option<ExtractedPage>, ExtractError> {
+        let line = &self.0[number as usize - 1];
+        if line == "ocr" {
+            return Ok(None);
+        }
+        Ok(Some(page(number, perform(line))))
     }
 }
 

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use kbqueue_core::extract::{ExtractRequest, ExtractedPage};
 use kbqueue_core::{DocumentId, ExtractError, Extraction, Extractor};
 use kbqueue_pdf::hostile::{Walls, set_walls};
-use kbqueue_pdf::{PdfExtractor, PdfOptions};
+use kbqueue_pdf::{OcrMode, PdfExtractor, PdfOptions};
 
 /// No child of these tests is late before that, unless it means to.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ fn options(walls: Walls) -> PdfOptions {
     let mut options = PdfOptions::new(env!("CARGO_BIN_EXE_hostile-child"));
     options.child = Some(env!("CARGO_BIN_EXE_hostile-child").into());
     options.page_timeout = PATIENCE;
+    options.ocr = OcrMode::Off;
     options.memory_bytes = 256 << 20;
     set_walls(&mut options, walls);
     options
