@@ -78,7 +78,8 @@ async fn a_truncated_pdf_fails_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]).await;
     let mut pdf = text_pdf(3);
-    pdf.truncate(pdf.len() / 2);
+    // Before its first page, so that there is nothing to repair.
+    pdf.truncate(20);
     let id = server.upload("half.pdf", pdf).await;
     let document = server
         .wait_for(&id, |document| document["status"] == "failed")
