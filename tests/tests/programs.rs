@@ -58,7 +58,7 @@ fn kbq_steers_queues_and_documents() {
     for (name, pages) in [("a1.pdf", 1), ("a2.pdf", 2), ("b.pdf", 3)] {
         std::fs::write(directory.path().join(name), text_pdf(pages)).unwrap();
     }
-    std::fs::write(directory.path().join("broken.pdf"), &text_pdf(2)[..500]).unwrap();
+    std::fs::write(directory.path().join("broken.pdf"), &text_pdf(2)[..20]).unwrap();
     let kbq = |arguments: &[&str]| {
         let output = run("kbqueue-cli", "kbq", directory.path(), arguments);
         let told = text(&output.stdout) + &text(&output.stderr);
@@ -126,7 +126,7 @@ fn kbq_says_what_went_wrong_and_fails() {
 fn the_smallest_host_prints_the_chunks_of_its_files() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("report.pdf"), text_pdf(2)).unwrap();
-    std::fs::write(directory.path().join("broken.pdf"), &text_pdf(2)[..500]).unwrap();
+    std::fs::write(directory.path().join("broken.pdf"), &text_pdf(2)[..20]).unwrap();
     let embed = || {
         run(
             "kbqueue-embed",
