@@ -21,6 +21,10 @@ pub(crate) struct Recognised {
 
 /// Gray pixels, row by row.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "ocr"),
+    allow(dead_code, reason = "without OCR nobody looks at them")
+)]
 pub(crate) struct Pixels<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) width: u32,
