@@ -80,7 +80,7 @@ async fn a_truncated_pdf_fails_with_a_reason() {
     let mut pdf = text_pdf(3);
     // Before its first page, so that there is nothing to repair.
     pdf.truncate(20);
-    let id = server.upload("half.pdf", pdf).await;
+    let id = server.upload("stump.pdf", pdf).await;
     let document = server
         .wait_for(&id, |document| document["status"] == "failed")
         .await;
@@ -88,6 +88,24 @@ async fn a_truncated_pdf_fails_with_a_reason() {
     assert!(error.contains("damaged"), "{error}");
     assert_eq!(document["retry_count"], 0, "no try can help");
     assert!(server.chunks(&id).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_truncated_pdf_is_read_and_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]).await;
+    let mut pdf = text_pdf(3);
+    pdf.truncate(pdf.len() / 2);
+    let id = server.upload("half.pdf", pdf).await;
+    let document = server
+        .wait_for(&id, |document| document["status"] == "completed")
+        .await;
+    assert_eq!(document["repaired"], true);
+    let pages = document["total_pages"].as_u64().unwrap();
+    assert!((1..3).contains(&pages), "{pages} pages of half a file of 3");
+    let first = server.chunks(&id).await[0].clone();
+    let text = first["text"].as_str().unwrap();
+    assert!(text.starts_with("Page 1, line 1:"), "{text}");
 }
 
 #[tokio::test]
