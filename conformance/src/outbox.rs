@@ -281,6 +281,10 @@ pub async fn a_delivery_that_is_late_goes_to_the_next(store: &dyn Outbox, clock:
     assert_eq!(settled.expect("settlements are answered"), [false, true]);
     let settled = store.settle_deliveries(batch).await;
     assert_eq!(settled.expect("settlements are answered"), [false, false]);
+    let error = "410 Gone".to_owned();
+    assert!(!settle(store, &late, DeliveryOutcome::Gone { error }).await);
+    let endpoints = store.endpoints(&endpoint.queue).await.expect("endpoints");
+    assert_eq!(endpoints[0].disabled, None);
     let deliveries = written(store, &endpoint).await;
     assert_eq!(deliveries[0].state, DeliveryState::Delivered);
     assert_eq!(deliveries[0].ended_at, Some(clock.now()));
@@ -289,6 +293,32 @@ pub async fn a_delivery_that_is_late_goes_to_the_next(store: &dyn Outbox, clock:
     let late = claim_one(store).await;
     clock.advance(LEASE);
     assert!(settle(store, &late, DeliveryOutcome::Delivered).await);
+}
+
+/// Whoever claims for some queues gets nothing of others.
+pub async fn a_claim_of_deliveries_is_of_its_queues_alone(store: &dyn Outbox, _: &TestClock) {
+    let here = endpoint(1);
+    let there = Endpoint {
+        queue: queue("elsewhere"),
+        ..endpoint(2)
+    };
+    register(store, &here).await;
+    register(store, &there).await;
+    for endpoint in [&here, &there] {
+        let mut new = document();
+        new.queue = endpoint.queue.clone();
+        let id = put(store, new).await;
+        control(store, id, Control::Cancel).await;
+    }
+    for endpoint in [&there, &here] {
+        let request = DeliveryRequest {
+            queues: vec![endpoint.queue.clone()],
+            ..asked(5)
+        };
+        let claims = claim_some(store, request).await;
+        let of: Vec<_> = claims.deliveries.iter().map(|(d, _)| d.endpoint).collect();
+        assert_eq!(of, [endpoint.id]);
+    }
 }
 
 /// However many claim at once, each delivery goes to one of them.

@@ -94,6 +94,37 @@ async fn what_another_process_ends_wakes_who_was_held_back() {
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
+/// What is cancelled while it is processing makes room like anything else that ends.
+#[tokio::test(start_paused = true)]
+async fn what_is_cancelled_wakes_who_was_held_back() {
+    let mut bench = Bench::new(Fake::new(
+        1,
+        |_, before| {
+            if before == 0 { Step::Hang } else { AT_ONCE }
+        },
+    ));
+    options(|o| {
+        o.check_interval = Duration::from_secs(3600);
+        o.concurrency = 2;
+    })(&mut bench);
+    let settings = QueueSettings {
+        max_processing: Some(1),
+        ..QueueSettings::default()
+    };
+    let queue = QueueName::default();
+    bench.store.configure(&queue, settings).await.unwrap();
+    let processor = bench.processor();
+    let (first, second) = (bench.add().await, bench.add().await);
+    processor.start();
+    bench.wait_state(first, State::Processing).await;
+    let cancelled = Instant::now();
+    bench.store.control(first, Control::Cancel).await.unwrap();
+    bench.wait_state(first, State::Cancelled).await;
+    bench.wait_state(second, State::Completed).await;
+    assert!(cancelled.elapsed() < Duration::from_secs(60));
+    processor.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_document_does_not_wait_for_the_check_interval() {
     let mut bench = Bench::new(Fake::new(1, |_, _| AT_ONCE));

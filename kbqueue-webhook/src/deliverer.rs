@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use kbqueue_core::error::chain;
 use kbqueue_core::outbox::{
@@ -44,7 +44,7 @@ pub struct DelivererOptions {
     pub backoff: Backoff,
     /// How often to look when nothing is heard.
     pub check_interval: Duration,
-    /// How long delivered ones are kept for people to look at.
+    /// How long delivered ones are kept for people to look at, those of other deliverers' queues included.
     pub keep_delivered: Duration,
     /// Whether endpoints may be on private, loopback and link-local addresses.
     pub allow_private: bool,
@@ -94,7 +94,6 @@ impl Deliverer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
             .user_agent(concat!("kbqueue-webhook/", env!("CARGO_PKG_VERSION")))
-            .timeout(options.timeout)
             .redirect(redirect::Policy::none())
             // A proxy would resolve names itself, behind the guard.
             .no_proxy();
@@ -112,16 +111,18 @@ impl Deliverer {
 
     /// Delivers until `stop`; requests that are under way then are waited for.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::select! {
+            () = self.keep_delivering(&stop) => {}
+            () = self.keep_purging() => {}
+        }
+    }
+
+    async fn keep_delivering(&self, stop: &CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         let mut notices = None;
-        let mut purged_at: Option<tokio::time::Instant> = None;
         while !stop.is_cancelled() {
             if notices.is_none() {
                 notices = self.store.subscribe().await.ok();
-            }
-            if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
-                purged_at = Some(tokio::time::Instant::now());
-                self.purge().await;
             }
             let free = self
                 .options
@@ -140,7 +141,11 @@ impl Deliverer {
             };
             let heard = async {
                 match &mut notices {
-                    Some(notices) => while !tells_of_an_end(&notices.next().await) {},
+                    Some(notices) => {
+                        while !self.may_bring_more(&notices.next().await) {}
+                        // Many that ended together are worth one look.
+                        while notices.next().now_or_never().is_some() {}
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -175,6 +180,24 @@ impl Deliverer {
             check_interval.max(Duration::from_millis(10)),
         );
         Ok((claims.deliveries, wait))
+    }
+
+    /// Whether there may be something to deliver now.
+    fn may_bring_more(&self, notice: &Notice) -> bool {
+        match notice {
+            Notice::Document(change) => {
+                change.state.is_terminal() && self.queues.contains(&change.queue)
+            }
+            Notice::Resync => true,
+            _ => false,
+        }
+    }
+
+    async fn keep_purging(&self) {
+        loop {
+            self.purge().await;
+            tokio::time::sleep(PURGE_EVERY).await;
+        }
     }
 
     async fn purge(&self) {
@@ -289,14 +312,5 @@ impl Deliverer {
             "timestamp": delivery.occurred_at,
             "data": data,
         }))
-    }
-}
-
-/// Whether there may be something to deliver now.
-fn tells_of_an_end(notice: &Notice) -> bool {
-    match notice {
-        Notice::Document(change) => change.state.is_terminal(),
-        Notice::Resync => true,
-        _ => false,
     }
 }

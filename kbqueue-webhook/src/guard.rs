@@ -39,7 +39,8 @@ impl Resolve for PublicOnly {
 }
 
 /// Whether an address belongs to the public internet: by the IANA special-purpose address registries, of
-/// which nothing is let through, whoever may reach it.
+/// which nothing is let through but what leads to the public internet itself: the translations of public
+/// addresses (NAT64, 6to4) and the anycast blocks of AS112 and AMT.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

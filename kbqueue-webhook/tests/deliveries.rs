@@ -14,6 +14,7 @@ use kbqueue_core::outbox::{Delivery, DeliveryQuery, DeliveryState, Endpoint, Eve
 use kbqueue_core::store::Control;
 use kbqueue_core::{
     Backoff, BlobRef, Dedupe, DocumentId, MemoryStore, NewDocument, QueueName, Store, StoreExt,
+    TestClock,
 };
 use kbqueue_webhook::{Deliverer, DelivererOptions, Secret, SecretKey, endpoint};
 use serde_json::Value;
@@ -42,18 +43,20 @@ async fn receive(
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
     let body = serde_json::from_slice(&body).unwrap();
     let path = uri.path().to_owned();
-    let before = {
+    let (first, before) = {
         let mut received = own.received.lock().unwrap();
+        let first = received.is_empty();
         let before = received
             .iter()
             .filter(|(p, i, _)| *p == path && *i == id)
             .count();
         received.push((path.clone(), id, body));
-        before
+        (first, before)
     };
     match path.as_str() {
         "/fails-twice" if before < 2 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "/hangs-once" if before == 0 => std::future::pending().await,
+        "/hangs-at-first" if first => std::future::pending().await,
         "/redirects" => (StatusCode::FOUND, [("location", "/target")]).into_response(),
         "/gone" => StatusCode::GONE.into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
@@ -272,8 +275,10 @@ async fn nothing_goes_to_a_private_address() {
 #[tokio::test]
 async fn a_killed_deliverer_loses_nothing() {
     let mut bench = Bench::new().await;
-    bench.options.timeout = Duration::from_secs(1);
-    let endpoint = bench.register("127.0.0.1", "/").await;
+    let clock = TestClock::new();
+    bench.store = Arc::new(MemoryStore::with_clock(clock.clock()));
+    bench.options.timeout = Duration::from_secs(3600);
+    let endpoint = bench.register("127.0.0.1", "/hangs-at-first").await;
     let ids = [bench.cancelled(2).await, bench.cancelled(2).await];
     let deliverer = bench.deliverer();
     let killed = tokio::spawn(async move { deliverer.run(CancellationToken::new()).await });
@@ -281,6 +286,14 @@ async fn a_killed_deliverer_loses_nothing() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     killed.abort();
+    assert!(killed.await.unwrap_err().is_cancelled());
+    let deliveries = bench.deliveries(&endpoint).await;
+    assert!(
+        deliveries.iter().any(|d| d.lease_id.is_some()),
+        "it died at work"
+    );
+    // Until the dead one's lease has run out.
+    clock.advance(bench.options.timeout + Duration::from_secs(60));
     let deliveries = bench.deliver(&endpoint).await;
     assert!(
         deliveries

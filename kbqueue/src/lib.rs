@@ -30,6 +30,7 @@
 //! - `postgres`: the store for many machines, [`postgres`].
 //! - `redis`: the store for many machines, in memory, [`redis`].
 //! - `pdf`: the PDF extractor, [`pdf`].
+//! - `ocr`: the same with OCR; takes tesseract to build and to run.
 //! - `axum`: mountable HTTP routers, [`axum`].
 //! - `webhook`: signed delivery of what happened to documents, [`webhook`].
 //!
@@ -59,13 +60,20 @@ pub use kbqueue_webhook as webhook;
 /// - `postgres://USER:PASSWORD@HOST/DATABASE` (feature `postgres`);
 /// - `redis://HOST:PORT` (feature `redis`), or the address of any node of a Redis Cluster.
 ///
-/// It answers with what every store is. Outbox, schedules and library belong to the stores' own types.
+/// It answers with what every store is. [`Outbox`](outbox::Outbox) and
+/// [`Schedules`](schedule::Schedules) are traits of the stores' own types.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] where the address names no store that this build knows, or one that it
 /// cannot work with; [`StoreError::Unavailable`] where it does not answer.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
+    let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+    let kind = match scheme {
+        Some("postgresql") => Some("postgres"),
+        Some("unix" | "redis+unix") => Some("redis"),
+        other => other,
+    };
+    match kind {
         #[cfg(feature = "sqlite")]
         Some("sqlite") => Ok(Arc::new(kbqueue_sqlite::SqliteStore::connect(url).await?)),
         #[cfg(feature = "postgres")]
@@ -76,8 +84,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
         Some("redis") => Ok(Arc::new(kbqueue_redis::RedisStore::connect(url).await?)),
         // An address of a store that was left out of this build says so.
         #[allow(unreachable_patterns)]
-        Some(scheme @ ("sqlite" | "postgres" | "redis")) => Err(StoreError::Unusable(format!(
-            "this program was built without the feature `{scheme}`"
+        Some(feature @ ("sqlite" | "postgres" | "redis")) => Err(StoreError::Unusable(format!(
+            "this program was built without the feature `{feature}`"
         ))),
         _ => Err(StoreError::Unusable(format!(
             "{url:?} is no store: use sqlite:PATH, postgres://HOST/DATABASE or redis://HOST"

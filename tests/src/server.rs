@@ -16,6 +16,12 @@ const PREFIX: &str = "/api/medical/knowledge";
 /// No wait in a test lasts longer than this: it only catches what hangs.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A queue that no other test uses, on whatever store they share.
+#[must_use]
+pub fn fresh_queue(name: &str) -> String {
+    format!("{name}-{}", kbqueue_core::DocumentId::new().0.simple())
+}
+
 /// A running `kbqueue-server`. Dropping it kills it.
 #[derive(Debug)]
 pub struct Server {

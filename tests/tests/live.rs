@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kbqueue_tests::pdf::text_pdf;
-use kbqueue_tests::server::{PATIENCE, Server};
+use kbqueue_tests::server::{PATIENCE, Server, fresh_queue};
 use serde_json::Value;
 
 /// An open event stream.
@@ -55,9 +55,10 @@ impl Events {
 
 async fn one_shows_what_the_other_does(store: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let flags = ["--store", store, "--workers", "off", "--queue", "live"];
+    let name = fresh_queue("live");
+    let flags = ["--store", store, "--workers", "off", "--queue", &name];
     let shows = Server::start(directory.path(), &flags).await;
-    let flags = ["--store", store, "--queue", "live"];
+    let flags = ["--store", store, "--queue", &name];
     let works = Server::start(directory.path(), &flags).await;
     let mut queue = Events::open(&shows, "").await;
     let (name, first) = queue.next().await;

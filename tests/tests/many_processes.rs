@@ -13,11 +13,13 @@ use jiff::Timestamp;
 use kbqueue::event::Notice;
 use kbqueue::postgres::PostgresStore;
 use kbqueue::queue::QueueSettings;
+use kbqueue::redis::RedisStore;
 use kbqueue::schedule::{Missed, Plan, Scheduler, Schedules, Template};
 use kbqueue::sqlite::SqliteStore;
 use kbqueue::state::Outcome;
 use kbqueue::store::{ClaimRequest, DocumentQuery, RenewRequest, Settlement, Worker, WorkerId};
 use kbqueue::{BlobRef, DocumentId, NewDocument, QueueName, Rate};
+use kbqueue_tests::server::fresh_queue;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const ROLE: &str = "KBQUEUE_TEST_ROLE";
@@ -146,7 +148,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Four processes at once, until `count` documents of two tenants are done.
 async fn four_processes(url: &str, settings: QueueSettings, count: u32) -> Vec<Held> {
     let _alone = ALONE.lock().await;
-    let queue = fresh_queue();
+    let queue = QueueName::new(fresh_queue("many")).unwrap();
     let store = kbqueue::connect(url).await.unwrap();
     store.configure(&queue, settings).await.unwrap();
     let documents = (0..count).map(|number| {
@@ -176,10 +178,6 @@ async fn four_processes(url: &str, settings: QueueSettings, count: u32) -> Vec<H
         .collect();
     assert_eq!(held.len(), count as usize, "each was held once");
     held
-}
-
-fn fresh_queue() -> QueueName {
-    QueueName::new(format!("q{}", DocumentId::new().0.simple())).unwrap()
 }
 
 fn blob() -> BlobRef {
@@ -248,6 +246,8 @@ async fn a_maximum_holds(url: &str) {
 async fn schedules(url: &str) -> Arc<dyn Schedules> {
     if url.starts_with("sqlite:") {
         Arc::new(SqliteStore::connect(url).await.unwrap())
+    } else if url.starts_with("redis:") {
+        Arc::new(RedisStore::connect(url).await.unwrap())
     } else {
         Arc::new(PostgresStore::connect(url).await.unwrap())
     }
@@ -274,9 +274,10 @@ async fn schedule_until_told(url: &str, queue: QueueName) {
 
 /// Three processes wait for a tick, and two of them are killed when it comes, a little later each time.
 async fn a_tick_comes_once_whoever_dies(url: &str) {
+    let _alone = ALONE.lock().await;
     let store = schedules(url).await;
     for delay_us in [0, 500, 1000, 2000, 4000, 8000] {
-        let queue = fresh_queue();
+        let queue = QueueName::new(fresh_queue("many")).unwrap();
         let plan = Plan {
             cron: "0 0 1 1 *".to_owned(),
             time_zone: "UTC".to_owned(),
@@ -291,9 +292,11 @@ async fn a_tick_comes_once_whoever_dies(url: &str) {
                 metadata: serde_json::Value::Null,
             },
         };
-        let next_at = Timestamp::now() + Duration::from_millis(1500);
-        let put = store.put_schedule(&queue, "report", plan, next_at);
-        put.await.unwrap();
+        let put = async |next_at| {
+            let put = store.put_schedule(&queue, "report", plan.clone(), next_at);
+            put.await.unwrap();
+        };
+        put(Timestamp::now() + Duration::from_secs(3600)).await;
         let mut notices = store.subscribe().await.unwrap();
         let mut processes: Vec<_> = (0..3)
             .map(|_| Process::start("schedule", url, &queue))
@@ -301,13 +304,17 @@ async fn a_tick_comes_once_whoever_dies(url: &str) {
         for process in &mut processes {
             process.wait_until_ready();
         }
+        // Only now that all know of it, and far enough away for all to hear of the change.
+        let next_at = Timestamp::now() + Duration::from_millis(1500);
+        put(next_at).await;
+        tokio::time::sleep(Duration::from_millis(1400)).await;
         // Spun, not slept: it is to be exact.
         while now_us() < next_at.as_microsecond() + delay_us {}
         for process in &mut processes[..2] {
             process.0.kill().unwrap();
         }
         let fired = async {
-            while store.schedules(&queue).await.unwrap().schedules[0].revision == 1 {
+            while store.schedules(&queue).await.unwrap().schedules[0].revision == 2 {
                 let _: Notice = notices.next().await;
             }
         };
@@ -318,7 +325,7 @@ async fn a_tick_comes_once_whoever_dies(url: &str) {
         let documents = store.documents(query).await.unwrap();
         assert_eq!(documents.len(), 1, "killed {delay_us} us after the tick");
         let revision = store.schedules(&queue).await.unwrap().schedules[0].revision;
-        assert_eq!(revision, 2);
+        assert_eq!(revision, 3);
     }
 }
 
@@ -356,4 +363,9 @@ async fn a_tick_comes_once_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tick_comes_once_on_postgres() {
     a_tick_comes_once_whoever_dies(kbqueue_tests::postgres::shared()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_comes_once_on_redis() {
+    a_tick_comes_once_whoever_dies(kbqueue_tests::redis::shared()).await;
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kbqueue_tests::pdf::text_pdf;
-use kbqueue_tests::server::Server;
+use kbqueue_tests::server::{Server, fresh_queue};
 use serde_json::Value;
 
 const DOCUMENTS: u32 = 1000;
@@ -12,7 +12,8 @@ const AT_ONCE: u32 = 50;
 /// REGRESSIONS 6: both call their worker alike, and are told apart.
 async fn two_servers_share_the_work_on(store: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let flags = ["--store", store, "--concurrency", "4"];
+    let queue = fresh_queue("shared");
+    let flags = ["--store", store, "--concurrency", "4", "--queue", &queue];
     let servers = [
         Server::start(directory.path(), &flags).await,
         Server::start(directory.path(), &flags).await,

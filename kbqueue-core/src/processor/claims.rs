@@ -102,34 +102,26 @@ pub(super) async fn one_batch(inner: &Arc<Inner>) -> Result<BatchReport> {
 
 /// Waits for a free slot, and takes as many as are free: at most `limit` and one batch.
 async fn free_slots(inner: &Inner, limit: usize) -> Vec<OwnedSemaphorePermit> {
-    let limit = limit.min(inner.options.batch_size.max(1));
+    let options = &inner.options;
+    let limit = limit
+        .min(options.batch_size)
+        .min(options.concurrency)
+        .max(1);
     let one = || Arc::clone(&inner.slots).try_acquire_owned().ok();
-    let mut free = Vec::with_capacity(limit);
-    if inner.slots.available_permits() == 0 {
-        free.push(
-            Arc::clone(&inner.slots)
-                .acquire_owned()
-                .await
-                .expect("it is never closed"),
-        );
-        if limit > 1 {
+    let first = match one() {
+        Some(slot) => slot,
+        None => {
+            let slot = Arc::clone(&inner.slots).acquire_owned().await;
             // Documents that were settled together free their slots together, if not at once.
             linger(|| inner.slots.available_permits() + 1 >= limit).await;
+            slot.expect("it is never closed")
         }
-    }
+    };
+    let mut free = vec![first];
     while free.len() < limit
         && let Some(slot) = one()
     {
         free.push(slot);
-    }
-    if free.is_empty() {
-        // Somebody else took what was free.
-        free.push(
-            Arc::clone(&inner.slots)
-                .acquire_owned()
-                .await
-                .expect("it is never closed"),
-        );
     }
     free
 }

@@ -65,7 +65,11 @@ async fn listen(inner: &Inner, stop: &CancellationToken) {
     };
     loop {
         match subscription.next().await {
-            Notice::Document(change) if change.cancel_requested => {
+            Notice::Document(change) if !inner.worker.queues.contains(&change.queue) => {}
+            // The wish stays on a document that has ended; then it is one more that makes room.
+            Notice::Document(change)
+                if change.cancel_requested && change.state == State::Processing =>
+            {
                 inner.leases.interrupt(change.id, Interrupt::Cancel);
             }
             Notice::Document(change) => {
@@ -74,8 +78,7 @@ async fn listen(inner: &Inner, stop: &CancellationToken) {
                     inner.ended.fetch_add(1, Ordering::SeqCst);
                 }
                 let makes_room = left_processing && inner.held_back.load(Ordering::SeqCst);
-                let may_be_claimed = change.state == State::Queued || makes_room;
-                if may_be_claimed && inner.worker.queues.contains(&change.queue) {
+                if change.state == State::Queued || makes_room {
                     inner.wake.notify_one();
                 }
             }
