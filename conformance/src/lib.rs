@@ -88,6 +88,7 @@ macro_rules! __outbox_promises {
                 only_what_happened_is_written_down,
                 events_of_one_document_are_delivered_in_order,
                 a_delivery_that_is_late_goes_to_the_next,
+                a_document_id_used_again_is_written_down_again,
                 a_claim_of_deliveries_is_of_its_queues_alone,
                 deliverers_at_once_share_without_overlap,
                 endpoints_take_turns_and_have_their_share,

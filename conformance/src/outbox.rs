@@ -295,6 +295,24 @@ pub async fn a_delivery_that_is_late_goes_to_the_next(store: &dyn Outbox, clock:
     assert!(settle(store, &late, DeliveryOutcome::Delivered).await);
 }
 
+/// The id of a document that was purged may be used again, and its versions with it.
+pub async fn a_document_id_used_again_is_written_down_again(store: &dyn Outbox, _: &TestClock) {
+    let endpoint = endpoint(1);
+    register(store, &endpoint).await;
+    let new = document();
+    let mut versions = Vec::new();
+    for _ in 0..2 {
+        let id = bring_to(store, new.clone(), State::Completed, 0).await;
+        let delivery = claim_one(store).await;
+        assert_eq!(delivery.document, id);
+        assert!(settle(store, &delivery, DeliveryOutcome::Delivered).await);
+        versions.push(delivery.version);
+        control(store, id, Control::Delete).await;
+        while store.purge(100).await.expect("a purge succeeds") > 0 {}
+    }
+    assert_eq!(versions[0], versions[1]);
+}
+
 /// Whoever claims for some queues gets nothing of others.
 pub async fn a_claim_of_deliveries_is_of_its_queues_alone(store: &dyn Outbox, _: &TestClock) {
     let here = endpoint(1);

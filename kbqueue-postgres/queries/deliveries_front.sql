@@ -19,16 +19,11 @@ known as materialized (
                 and b.version < d.version and b.state = 'pending'
               limit 1
           ) is null
-    ) as leased
-    from unnest($1::text[], $2::uuid[]) with ordinality as e (queue, endpoint, place)
-    cross join instant as i
-)
-select
-    k.place, k.leased, k.now, least(
+    ) as leased, least(
         (
             select d.due_at from kbqueue.deliveries as d
-            where d.queue = k.queue and d.endpoint = k.endpoint and d.state = 'pending'
-              and d.lease_id is null and d.due_at > k.now
+            where d.queue = e.queue and d.endpoint = e.endpoint and d.state = 'pending'
+              and d.lease_id is null and d.due_at > i.now
               and (
                   select true from kbqueue.deliveries as b
                   where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
@@ -39,7 +34,7 @@ select
         ),
         (
             select d.due_at from kbqueue.deliveries as d
-            where d.queue = k.queue and d.endpoint = k.endpoint and d.lease_id is not null and d.due_at > k.now
+            where d.queue = e.queue and d.endpoint = e.endpoint and d.lease_id is not null and d.due_at > i.now
               and (
                   select true from kbqueue.deliveries as b
                   where b.queue = d.queue and b.endpoint = d.endpoint and b.document = d.document
@@ -48,8 +43,12 @@ select
               ) is null
             order by d.due_at, d.document limit 1
         )
-    ) as next_due,
-    d.*
+    ) as next_due
+    from unnest($1::text[], $2::uuid[]) with ordinality as e (queue, endpoint, place)
+    cross join instant as i
+)
+select
+    k.place, k.leased, k.now, k.next_due, d.*
 from known as k
 left join lateral (
     select * from (

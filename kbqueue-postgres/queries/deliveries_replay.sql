@@ -7,4 +7,7 @@ set state = 'pending', attempts = 0, ended_at = null,
     due_at = coalesce($5::bigint, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint)
 where queue = $1 and endpoint = $2
   and case when $3::uuid is null then state = 'dead' else state <> 'pending' end
-  and document = coalesce($3, document) and version = coalesce($4, version)
+  -- A range, so that one delivery is found by its key and not by reading all of its endpoint's.
+  and document between coalesce($3, '00000000-0000-0000-0000-000000000000')
+      and coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  and version = coalesce($4, version)

@@ -30,7 +30,8 @@
 //!   any pays nothing for that. Inside a host's transaction, `max_queued` is approximate: nobody waits for it.
 //! - **An outbox and schedules** ([`Outbox`](kbqueue_core::outbox::Outbox),
 //!   [`Schedules`](kbqueue_core::schedule::Schedules)): what has to be delivered is written by the statement that
-//!   changes the document, and a tick enqueues in the transaction that sets the next one.
+//!   changes the document, and a tick enqueues in the transaction that sets the next one. While somebody's
+//!   transaction is open for long, a claim of deliveries walks over all that were claimed since.
 //! - **Upgrades while it runs.** The release before goes on beside this one, on a schema that this one migrated; it
 //!   obeys `paused`, but no limits, and writes nothing down for endpoints.
 //! - **Your database too.** Everything is in one schema with its own record of migrations, so the host's own

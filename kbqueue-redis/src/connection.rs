@@ -80,8 +80,8 @@ impl Connection {
 
     /// Sends one command to where its key is.
     ///
-    /// Once more where the connection broke: it may have come through, and only its answer been lost, but
-    /// every command of this store may be repeated.
+    /// Once more where the connection broke: it may have come through, and only its answer been lost. To
+    /// repeat a command of this store does no harm; of what is removed, it may answer that nothing was there.
     pub(crate) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match self {
             Self::Server(server) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kbqueue_core::state::{Event, transition};
+use kbqueue_core::state::{Event, due_at, transition};
 use kbqueue_core::store::{ClaimRequest, Claims, Result};
 use kbqueue_core::{Document, LeaseId, Notice, fair};
 use serde_json::value::RawValue;
@@ -342,7 +342,8 @@ impl Asked<'_> {
                     reserved: audience != "*",
                 }),
                 Err(_) => {
-                    let due_at = self.due_at(&held);
+                    let (fingerprint, grace) = (&self.request.fingerprint, self.request.grace);
+                    let due_at = due_at(&held.life, fingerprint, grace).as_microsecond();
                     line.refused = line.refused.into_iter().chain([due_at]).min();
                 }
             }
@@ -354,17 +355,6 @@ impl Asked<'_> {
             });
         }
         Ok(())
-    }
-
-    /// When a document that was refused may be claimed by this worker.
-    fn due_at(&self, held: &Held) -> i64 {
-        let available_at = held.life.available_at.as_microsecond();
-        let own = held.life.fingerprint.as_ref() == Some(&self.request.fingerprint);
-        if held.life.fingerprint.is_none() || own {
-            available_at
-        } else {
-            available_at.saturating_add(codec::whole_ms_in_us(self.request.grace))
-        }
     }
 
     /// How long until the next document falls due for this worker.
