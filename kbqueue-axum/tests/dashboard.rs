@@ -387,6 +387,35 @@ async fn documents_are_retried_cancelled_and_deleted_one_by_one_and_many_at_once
 }
 
 #[tokio::test]
+async fn a_filter_by_name_shows_and_changes_what_it_lets_through_and_nothing_else() {
+    let mut browser = Browser::new(Tokens::default());
+    let mut ids = Vec::new();
+    for name in ["report 1.pdf", "report 2.pdf", "letter.pdf"] {
+        ids.push(browser.document(name).await);
+    }
+    let list = browser.get("/documents?name=report+&tenant=").await;
+    assert!(list.html.contains("report 1.pdf") && list.html.contains("report 2.pdf"));
+    assert!(!list.html.contains("letter.pdf"));
+    // The other states keep the filter.
+    let links = list.html.replace("&#38;", "&").replace("&amp;", "&");
+    assert!(links.contains("state=failed&queue=&tenant=&name=report%20"));
+    let nobody = browser.get("/documents?tenant=nobody").await;
+    assert!(!nobody.html.contains("report 1.pdf") && !nobody.html.contains("letter.pdf"));
+
+    let token = browser.form_token().await;
+    let filter = "all=1&state=queued&tenant=&name=report+";
+    let form = format!("form_token={token}&action=cancel&{filter}");
+    let answer = browser.post("/documents/bulk", &form).await;
+    let to = answer.headers[LOCATION].to_str().unwrap();
+    let said = "tenant=&name=report%20&done=cancel&n=2&left=0";
+    assert!(to.ends_with(said), "{to}");
+    let state = async |id| browser.store.find(id).await.unwrap().lifecycle.state;
+    assert_eq!(state(ids[0]).await.as_str(), "cancelled");
+    assert_eq!(state(ids[1]).await.as_str(), "cancelled");
+    assert_eq!(state(ids[2]).await.as_str(), "queued");
+}
+
+#[tokio::test]
 async fn what_an_action_did_is_said_in_our_own_words_only() {
     let mut browser = Browser::new(Tokens::default());
     let said = browser.get("/documents?done=retry&n=3&left=1").await;

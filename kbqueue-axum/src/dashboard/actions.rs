@@ -5,10 +5,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request, State};
 use axum::response::Response;
 use kbqueue_core::error::chain;
-use kbqueue_core::store::Control;
-use kbqueue_core::{ChunkOptions, DocumentId, State as DocumentState, StoreError};
+use kbqueue_core::store::{Control, DocumentQuery};
+use kbqueue_core::{
+    ChunkOptions, DocumentId, QueueName, State as DocumentState, StoreError, StoreExt as _,
+};
 
-use super::list::newest;
+use super::list::{given, newest, rest};
 use super::shell::{Around, Section, Shell};
 use super::view::Card;
 use super::{allowed, render, see_other};
@@ -165,8 +167,19 @@ pub(crate) async fn bulk(
     allowed(&change.around.visitor, Role::Admin)?;
     let action = change.field("action").unwrap_or_default().to_owned();
     let control = control(&action, change.field("from_scratch").is_some())?;
-    let ids = meant(&state, &change).await?;
     let list = list_path(&change);
+    // What is deleted is confirmed first, document by document; the rest needs no list of them.
+    if change.field("all").is_some() && action != "delete" {
+        let (queues, query) = filtered(&state, &change)?;
+        let mut done = 0;
+        for queue in queues {
+            let mut query = query.clone();
+            query.queue = Some(queue);
+            done += state.store.control_all(query, control.clone()).await?;
+        }
+        return Ok(change.back(&list, &format!("done={action}&n={done}&left=0")));
+    }
+    let ids = meant(&state, &change).await?;
     if action == "delete" && change.field("confirmed").is_none() && !ids.is_empty() {
         return confirm(&state, &change, ids, "/documents/bulk".to_owned()).await;
     }
@@ -185,14 +198,31 @@ pub(crate) async fn bulk(
     Ok(change.back(&list, &format!("done={action}&n={done}&left={left}")))
 }
 
+/// What the filter of the list lets through, of these queues.
+fn filtered(state: &ApiState, change: &Change) -> Result<(Vec<QueueName>, DocumentQuery), Problem> {
+    let value = |name| change.field(name).and_then(given);
+    let queue = value("queue").map(|name| name.parse());
+    let queue = queue.transpose();
+    let queue = queue.map_err(|_| Problem::invalid("no such queue"))?;
+    let mut query = DocumentQuery::default();
+    query.state = match value("state") {
+        None => None,
+        Some(word) => {
+            let known = DocumentState::parse(&word);
+            Some(known.ok_or_else(|| Problem::invalid(format!("there is no state {word:?}")))?)
+        }
+    };
+    query.tenant = value("tenant");
+    query.name = value("name");
+    Ok((state.queues(queue), query))
+}
+
 /// The documents that a bulk form names, one by one or by filter.
 async fn meant(state: &ApiState, change: &Change) -> Result<Vec<DocumentId>, Problem> {
     if change.field("all").is_some() {
-        let queue = change.field("queue").filter(|name| !name.is_empty());
-        let queue = queue.map(|name| name.parse().map_err(|_| Problem::invalid("no such queue")));
-        let wanted = change.field("state").and_then(DocumentState::parse);
-        let queues = state.queues(queue.transpose()?);
-        let documents = newest(state, &queues, wanted, None, BULK).await?;
+        let (queues, mut query) = filtered(state, change)?;
+        query.limit = BULK;
+        let documents = newest(state, &queues, &query).await?;
         return Ok(documents.into_iter().map(|document| document.id).collect());
     }
     let named = change.fields.iter().filter(|(field, _)| field == "ids");
@@ -216,12 +246,10 @@ fn control(action: &str, from_scratch: bool) -> Result<Control, Problem> {
 
 /// Where the list that a bulk form came from is.
 fn list_path(change: &Change) -> String {
-    let value = |name| super::encoded(change.field(name).unwrap_or_default());
-    format!(
-        "/documents?state={}&queue={}",
-        value("state"),
-        value("queue")
-    )
+    let value = |name| change.field(name).unwrap_or_default();
+    let state = super::encoded(value("state"));
+    let rest = rest(value("queue"), value("tenant"), value("name"));
+    format!("/documents?state={state}&{rest}")
 }
 
 /// Asks whether these documents are really to go.
@@ -245,7 +273,7 @@ async fn confirm(
         None => list_path(change),
     };
     // A filter could let others through by the time it is confirmed, so ids are what is confirmed.
-    let kept = ["action", "state", "queue"];
+    let kept = ["action", "state", "queue", "tenant", "name"];
     let fields = change
         .fields
         .iter()

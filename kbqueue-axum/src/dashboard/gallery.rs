@@ -5,6 +5,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use kbqueue_core::store::DocumentQuery;
 use kbqueue_core::store::OutputQuery;
 use kbqueue_core::{DocumentId, Image};
 use serde::Deserialize;
@@ -68,7 +69,10 @@ pub(crate) async fn page(
         (None, day) => Some(first_after(day)?),
     };
     let stats = standing(&*state.store, &queues).await?;
-    let documents = newest(&state, &queues, None, after, LOOKED_AT).await?;
+    let mut wanted = DocumentQuery::default();
+    wanted.after = after;
+    wanted.limit = LOOKED_AT;
+    let documents = newest(&state, &queues, &wanted).await?;
     let looked_at = documents.len();
     let mut seen = 0;
     let mut last = None;

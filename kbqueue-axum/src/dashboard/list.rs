@@ -24,6 +24,10 @@ pub(crate) struct ListQuery {
     queue: String,
     #[serde(default)]
     state: String,
+    #[serde(default)]
+    tenant: String,
+    #[serde(default)]
+    name: String,
     after: Option<DocumentId>,
 }
 
@@ -42,6 +46,10 @@ struct ListPage {
     queues: Vec<QueueName>,
     queue: String,
     state: String,
+    tenant: String,
+    name: String,
+    /// The query of this list without its state, for links to the other states.
+    rest: String,
     filters: Vec<Filter>,
     documents: Vec<Card>,
     /// Whether this is not the first page.
@@ -60,16 +68,22 @@ pub(crate) async fn page(
         "" => None,
         name => Some(QueueName::new(name).map_err(|error| Problem::invalid(error.to_string()))?),
     };
-    let wanted = match query.state.as_str() {
+    let mut found = DocumentQuery::default();
+    found.state = match query.state.as_str() {
         "" => None,
         word => {
             let known = DocumentState::parse(word);
             Some(known.ok_or_else(|| Problem::invalid(format!("there is no state {word:?}")))?)
         }
     };
+    let wanted = found.state;
+    found.tenant = given(&query.tenant);
+    found.name = given(&query.name);
+    found.after = query.after;
+    found.limit = PAGE + 1;
     let queues = state.queues(asked.clone());
     let stats = standing(&*state.store, &queues).await?;
-    let mut documents = newest(&state, &queues, wanted, query.after, PAGE + 1).await?;
+    let mut documents = newest(&state, &queues, &found).await?;
     let more = documents.len() > PAGE as usize;
     documents.truncate(PAGE as usize);
     let last = documents.last().map(|document| document.id);
@@ -100,11 +114,7 @@ pub(crate) async fn page(
             counts.cancelled,
         ),
     ];
-    let filter_query = format!(
-        "state={}&queue={}",
-        encoded(&query.state),
-        encoded(&query.queue)
-    );
+    let rest = rest(&query.queue, &query.tenant, &query.name);
     let all = state.queues(None);
     let mut shell = Shell::live(&around, Section::Documents, &stats);
     // Loading the page anew would undo what somebody has just ticked.
@@ -115,10 +125,13 @@ pub(crate) async fn page(
         queues: if all.len() > 1 { all } else { Vec::new() },
         next: last
             .filter(|_| more)
-            .map(|last| format!("{filter_query}&after={last}")),
+            .map(|last| format!("state={}&{rest}&after={last}", encoded(&query.state))),
         later: query.after.is_some(),
         queue: query.queue,
         state: query.state,
+        tenant: query.tenant,
+        name: query.name,
+        rest,
         filters,
         documents: documents
             .into_iter()
@@ -127,24 +140,34 @@ pub(crate) async fn page(
     }))
 }
 
-/// The newest documents of `queues`, older than `after`, at most `limit`.
+/// What a form's field holds, none where it is empty.
+pub(crate) fn given(field: &str) -> Option<String> {
+    (!field.is_empty()).then(|| field.to_owned())
+}
+
+/// The part of a list's query that is kept when another state is chosen.
+pub(crate) fn rest(queue: &str, tenant: &str, name: &str) -> String {
+    format!(
+        "queue={}&tenant={}&name={}",
+        encoded(queue),
+        encoded(tenant),
+        encoded(name)
+    )
+}
+
+/// The newest documents of `queues` that `wanted` finds, at most its limit.
 pub(crate) async fn newest(
     state: &ApiState,
     queues: &[QueueName],
-    wanted: Option<DocumentState>,
-    after: Option<DocumentId>,
-    limit: u32,
+    wanted: &DocumentQuery,
 ) -> Result<Vec<Document>, StoreError> {
     let mut documents = Vec::new();
     for queue in queues {
-        let mut query = DocumentQuery::default();
+        let mut query = wanted.clone();
         query.queue = Some(queue.clone());
-        query.state = wanted;
-        query.after = after;
-        query.limit = limit;
         documents.extend(state.store.documents(query).await?);
     }
     documents.sort_by_key(|document| std::cmp::Reverse(document.id));
-    documents.truncate(limit as usize);
+    documents.truncate(wanted.limit as usize);
     Ok(documents)
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use kbqueue_core::store::DocumentQuery;
 use kbqueue_core::{QueueName, State as DocumentState};
 use serde::Deserialize;
 
@@ -60,14 +61,13 @@ pub(crate) async fn page(
 ) -> Result<Response, Problem> {
     let queues = state.queues(query.queue.clone());
     let (stats, mut processing) = overview(&*state.store, &queues).await?;
-    let failures = newest(
-        &state,
-        &queues,
-        Some(DocumentState::Failed),
-        None,
-        SHOWN_FAILURES,
-    );
-    let newest = newest(&state, &queues, None, None, SHOWN_NEWEST);
+    let mut failed = DocumentQuery::default();
+    failed.state = Some(DocumentState::Failed);
+    failed.limit = SHOWN_FAILURES;
+    let mut any = DocumentQuery::default();
+    any.limit = SHOWN_NEWEST;
+    let failures = newest(&state, &queues, &failed);
+    let newest = newest(&state, &queues, &any);
     let (failures, newest) = futures::try_join!(failures, newest)?;
     let now = now();
     let cards = |documents: Vec<_>| {
