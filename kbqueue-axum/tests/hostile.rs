@@ -51,6 +51,40 @@ async fn an_upload_that_trickles_is_given_up() {
     assert_eq!(service.files(0).await, 0);
 }
 
+/// Longer than an upload may go without bringing anything, and never without.
+#[tokio::test(start_paused = true)]
+async fn a_large_file_that_is_refused_does_not_hold_up_the_next() {
+    let service = Service::new();
+    let form = Form::new().file("large.pdf", &"no".repeat(2_000_000));
+    let form = form.file("good.pdf", "%PDF- good");
+    let (parts, body) = form.request(UPLOAD).into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let pieces: Vec<Bytes> = bytes
+        .chunks(64 * 1024)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let slowly = stream::iter(pieces).then(async |piece| {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok::<_, std::io::Error>(piece)
+    });
+    let request = Request::from_parts(parts, Body::from_stream(slowly));
+    let answer = service.send(request).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.bytes);
+    let documents = answer.json()["documents"].clone();
+    assert_eq!(documents[0]["error"]["status"], 415, "{documents}");
+    assert_eq!(documents[1]["status"], "queued", "{documents}");
+}
+
+#[tokio::test]
+async fn what_is_refused_counts_toward_the_length_of_the_whole() {
+    let mut options = ApiOptions::default();
+    options.max_request_bytes = 100_000;
+    let service = Service::with(options);
+    let form = Form::new().file("large.pdf", &"no".repeat(100_000));
+    let form = form.file("good.pdf", "%PDF- good");
+    service.upload(form).await.problem(413, "too-large");
+}
+
 #[tokio::test]
 async fn a_length_that_is_too_large_is_refused_unread() {
     let service = Service::new();
