@@ -1,19 +1,21 @@
 //! All documents, newest first, page by page.
 
 use askama::Template;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use kbqueue_core::store::DocumentQuery;
 use kbqueue_core::{Document, DocumentId, QueueName, State as DocumentState, StoreError};
 use serde::Deserialize;
 
+use super::render;
 use super::shell::{Around, Section, Shell};
 use super::view::{Card, grouped};
-use super::{encoded, render};
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::status::standing;
+use crate::text::percent_encoded;
 
 const PAGE: u32 = 50;
 
@@ -21,14 +23,14 @@ const PAGE: u32 = 50;
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ListQuery {
     #[serde(default)]
-    queue: String,
+    pub(crate) queue: String,
     #[serde(default)]
-    state: String,
+    pub(crate) state: String,
     #[serde(default)]
-    tenant: String,
+    pub(crate) tenant: String,
     #[serde(default)]
-    name: String,
-    after: Option<DocumentId>,
+    pub(crate) name: String,
+    pub(crate) after: Option<DocumentId>,
 }
 
 /// One of the states to filter by.
@@ -62,26 +64,13 @@ struct ListPage {
 pub(crate) async fn page(
     State(state): State<ApiState>,
     around: Around,
-    Query(query): Query<ListQuery>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let asked = match query.queue.as_str() {
-        "" => None,
-        name => Some(QueueName::new(name).map_err(|error| Problem::invalid(error.to_string()))?),
-    };
-    let mut found = DocumentQuery::default();
-    found.state = match query.state.as_str() {
-        "" => None,
-        word => {
-            let known = DocumentState::parse(word);
-            Some(known.ok_or_else(|| Problem::invalid(format!("there is no state {word:?}")))?)
-        }
-    };
-    let wanted = found.state;
-    found.tenant = given(&query.tenant);
-    found.name = given(&query.name);
+    let Query(query) = query?;
+    let (queues, mut found) = query.wanted(&state)?;
     found.after = query.after;
     found.limit = PAGE + 1;
-    let queues = state.queues(asked.clone());
+    let wanted = found.state;
     let stats = standing(&*state.store, &queues).await?;
     let mut documents = newest(&state, &queues, &found).await?;
     let more = documents.len() > PAGE as usize;
@@ -114,7 +103,7 @@ pub(crate) async fn page(
             counts.cancelled,
         ),
     ];
-    let rest = rest(&query.queue, &query.tenant, &query.name);
+    let rest = query.rest();
     let all = state.queues(None);
     let mut shell = Shell::live(&around, Section::Documents, &stats);
     // Loading the page anew would undo what somebody has just ticked.
@@ -123,9 +112,12 @@ pub(crate) async fn page(
     Ok(render(&ListPage {
         shell,
         queues: if all.len() > 1 { all } else { Vec::new() },
-        next: last
-            .filter(|_| more)
-            .map(|last| format!("state={}&{rest}&after={last}", encoded(&query.state))),
+        next: last.filter(|_| more).map(|last| {
+            format!(
+                "state={}&{rest}&after={last}",
+                percent_encoded(&query.state)
+            )
+        }),
         later: query.after.is_some(),
         queue: query.queue,
         state: query.state,
@@ -140,19 +132,53 @@ pub(crate) async fn page(
     }))
 }
 
-/// What a form's field holds, none where it is empty.
-pub(crate) fn given(field: &str) -> Option<String> {
-    (!field.is_empty()).then(|| field.to_owned())
+impl ListQuery {
+    /// The queues that are meant, and what is wanted of each.
+    pub(crate) fn wanted(
+        &self,
+        state: &ApiState,
+    ) -> Result<(Vec<QueueName>, DocumentQuery), Problem> {
+        let mut wanted = DocumentQuery::default();
+        if !self.state.is_empty() {
+            let known = DocumentState::parse(&self.state);
+            let unknown = || Problem::invalid(format!("there is no state {:?}", self.state));
+            wanted.state = Some(known.ok_or_else(unknown)?);
+        }
+        let given = |field: &str| (!field.is_empty()).then(|| field.to_owned());
+        wanted.tenant = given(&self.tenant);
+        wanted.name = given(&self.name);
+        Ok((state.queues(queue(&self.queue)?), wanted))
+    }
+
+    /// The part of the query that is kept when another state is chosen.
+    fn rest(&self) -> String {
+        format!(
+            "queue={}&tenant={}&name={}",
+            percent_encoded(&self.queue),
+            percent_encoded(&self.tenant),
+            percent_encoded(&self.name)
+        )
+    }
+
+    /// Where this list is.
+    pub(crate) fn path(&self) -> String {
+        format!(
+            "/documents?state={}&{}",
+            percent_encoded(&self.state),
+            self.rest()
+        )
+    }
 }
 
-/// The part of a list's query that is kept when another state is chosen.
-pub(crate) fn rest(queue: &str, tenant: &str, name: &str) -> String {
-    format!(
-        "queue={}&tenant={}&name={}",
-        encoded(queue),
-        encoded(tenant),
-        encoded(name)
-    )
+/// The queue that a form's field names; an empty one names none.
+pub(crate) fn queue(field: &str) -> Result<Option<QueueName>, Problem> {
+    if field.is_empty() {
+        return Ok(None);
+    }
+    let queue = QueueName::new(field);
+    queue
+        .map(Some)
+        .map_err(|error| Problem::invalid(error.to_string()))
 }
 
 /// The newest documents of `queues` that `wanted` finds, at most its limit.
