@@ -20,7 +20,7 @@ use crate::state::ApiState;
 use crate::status::standing;
 
 /// Documents that one form names, at most.
-const BULK: usize = 1000;
+const BULK: u32 = 1000;
 
 /// A form that was sent from one of our own pages.
 #[derive(Debug)]
@@ -202,10 +202,10 @@ pub(crate) async fn bulk(
 async fn meant(state: &ApiState, change: &Change) -> Result<(Vec<DocumentId>, bool), Problem> {
     if change.field("all").is_some() {
         let (queues, mut query) = change.list().wanted(state)?;
-        query.limit = BULK as u32 + 1;
+        query.limit = BULK + 1;
         let mut documents = newest(state, &queues, &query).await?;
-        let rest = documents.len() > BULK;
-        documents.truncate(BULK);
+        let rest = documents.len() > BULK as usize;
+        documents.truncate(BULK as usize);
         let ids = documents.into_iter().map(|document| document.id);
         return Ok((ids.collect(), rest));
     }
@@ -217,7 +217,7 @@ async fn meant(state: &ApiState, change: &Change) -> Result<(Vec<DocumentId>, bo
         })
         .collect();
     let ids = ids?;
-    if ids.len() > BULK {
+    if ids.len() > BULK as usize {
         return Err(Problem::invalid(format!("a form takes at most {BULK} ids")));
     }
     Ok((ids, false))
