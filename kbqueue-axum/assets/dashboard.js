@@ -17,7 +17,7 @@ function morph(from, to) {
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name) && !from.hasAttribute("data-keep")) from.removeAttribute(name);
+    if (!to.hasAttribute(name)) from.removeAttribute(name);
   }
   const named = new Map([...from.children].filter((child) => child.id).map((child) => [child.id, child]));
   let next = from.firstChild;
@@ -57,6 +57,7 @@ function take(html) {
 
 const path = document.body.dataset.live;
 let source = null;
+let reconnect;
 let loading = false;
 let again = false;
 
@@ -92,7 +93,7 @@ function connect() {
     $("#lost").hidden = false;
     document.body.dataset.state = "lost";
     // Browsers try again by themselves only where the server was not reached at all.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+    if (source.readyState === EventSource.CLOSED) reconnect = setTimeout(connect, 2000);
   };
 }
 
@@ -100,6 +101,8 @@ if (path) {
   // A tab that nobody sees needs no connection: browsers allow few of them.
   const follow = () => {
     if (document.hidden) {
+      // Or the tab would get a second connection, which nothing closes.
+      clearTimeout(reconnect);
       source?.close();
       source = null;
     } else if (!source) {

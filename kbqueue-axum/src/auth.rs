@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::middleware::Next;
 use axum::response::Response;
 use subtle::ConstantTimeEq;
@@ -12,8 +12,9 @@ use subtle::ConstantTimeEq;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// One bearer token for each role. With none set, everybody may do everything, and a token that is
-/// sent is ignored. An empty token is as good as none.
+/// One bearer token for each role. With none set, everybody may do everything except for web pages of
+/// other sites, which may not change anything, and a token that is sent is ignored. An empty token is as
+/// good as none.
 #[derive(Clone, Default)]
 pub struct Tokens {
     /// Everything.
@@ -106,6 +107,10 @@ pub(crate) async fn require(
         let role = options.tokens.role_of(token);
         role.ok_or_else(|| Problem::unauthorized("this token is not known here"))?
     } else {
+        // A page of any site can send requests from a browser on this machine.
+        if guard.role > Role::Reader && is_foreign(request.headers()) {
+            return Err(Problem::foreign_origin());
+        }
         Role::Admin
     };
     if role < guard.role {
@@ -116,6 +121,30 @@ pub(crate) async fn require(
         guard.state.limiter.take(role)?;
     }
     Ok(next.run(request).await)
+}
+
+/// Whether a browser says that a page of another site sends this. What is not from a browser says nothing.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    if headers.contains_key("sec-fetch-site") {
+        return !same_origin(headers);
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (headers.get(ORIGIN), text(HOST)) {
+        (None, _) => false,
+        (Some(origin), Some(host)) => {
+            let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+            origin.is_none_or(|(_, site)| !site.eq_ignore_ascii_case(host))
+        }
+        (Some(_), None) => true,
+    }
+}
+
+/// Whether a browser says that a request comes from this very site, or from nobody's page. Those that say
+/// nothing are old, or no browsers.
+pub(crate) fn same_origin(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-site")
+        .is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use kbqueue_core::store::{Control, DocumentQuery};
-use kbqueue_core::{ChunkOptions, Document, DocumentId, QueueName, StoreError};
+use kbqueue_core::{ChunkOptions, Document, DocumentId, QueueName, StoreError, StoreExt};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -19,8 +19,8 @@ use crate::state::ApiState;
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
 pub(crate) const MAX_LIMIT: u32 = 500;
 const MAX_BULK: usize = 1000;
-/// Documents of a bulk call that are changed at once, so that stores can commit them together.
-const BULK_AT_ONCE: usize = 16;
+/// Documents that are looked at at once: stores have only so many connections.
+const READS: usize = 16;
 
 /// How a document is to be tried again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -214,37 +214,36 @@ pub(crate) async fn bulk(
     if !(1..=MAX_BULK).contains(&ids.len()) {
         return Err(Problem::invalid(format!("ids takes 1 to {MAX_BULK} ids")));
     }
-    let changed: Vec<u64> = stream::iter(ids)
-        .map(|id| {
-            let (state, queue) = (&state, queue.clone());
-            let control = match action {
-                Action::Retry => Control::Retry {
-                    from_scratch: false,
-                },
-                Action::Cancel => Control::Cancel,
-                Action::Delete => Control::Delete,
-            };
-            async move {
-                if queue.is_some() && state.store.document(id).await?.map(|d| d.queue) != queue {
-                    return Ok(0);
-                }
-                match state.store.control(id, control).await {
-                    Ok(_) => Ok(1),
-                    Err(
-                        StoreError::NotFound(_)
-                        | StoreError::Refused { .. }
-                        | StoreError::Superseded { .. },
-                    ) => Ok(0),
-                    Err(error) => Err(error),
-                }
-            }
+    let control = match action {
+        Action::Retry => Control::Retry {
+            from_scratch: false,
+        },
+        Action::Cancel => Control::Cancel,
+        Action::Delete => Control::Delete,
+    };
+    let ids = match queue {
+        Some(queue) => of_queue(&state, ids, &queue).await?,
+        None => ids,
+    };
+    let affected = state.store.control_each(ids, control).await?;
+    Ok(Json(Affected { affected }))
+}
+
+/// Those of `ids` that are in `queue`.
+async fn of_queue(
+    state: &ApiState,
+    ids: Vec<DocumentId>,
+    queue: &QueueName,
+) -> Result<Vec<DocumentId>, StoreError> {
+    stream::iter(ids)
+        .map(|id| state.store.document(id))
+        .buffered(READS)
+        .try_filter_map(async |document| {
+            let document = document.filter(|document| document.queue == *queue);
+            Ok(document.map(|document| document.id))
         })
-        .buffer_unordered(BULK_AT_ONCE)
         .try_collect()
-        .await?;
-    Ok(Json(Affected {
-        affected: changed.iter().sum(),
-    }))
+        .await
 }
 
 async fn control(

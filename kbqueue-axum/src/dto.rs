@@ -158,6 +158,22 @@ pub(crate) enum FileAnswer {
     },
 }
 
+impl FileAnswer {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Taken { filename, .. } | Self::Refused { filename, .. } => filename,
+        }
+    }
+
+    /// Why it was refused, if it was.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Taken { .. } => None,
+            Self::Refused { error, .. } => Some(&error.detail),
+        }
+    }
+}
+
 /// How the queues stand.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueStatus {

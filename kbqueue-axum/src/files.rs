@@ -26,6 +26,7 @@ use crate::documents::find;
 use crate::dto::{ProblemBody, QueueQuery};
 use crate::problem::Problem;
 use crate::state::ApiState;
+use crate::text::percent_encoded;
 
 /// How much of a file is in memory at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -89,7 +90,8 @@ pub(crate) async fn image(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (Path((id, ordinal)), query) = (path?, query?.0);
-    let image = find_image(&state, id, ordinal, query.queue).await?;
+    find(&state, id, query.queue).await?;
+    let (image, _) = find_image(&state, id, ordinal).await?;
     send_image(
         &state,
         &image.media_type,
@@ -120,7 +122,8 @@ pub(crate) async fn thumbnail(
 ) -> Result<Response, Problem> {
     let (Path((id, ordinal)), query) = (path?, query?.0);
     let missing = || Problem::no_such_image(id, ordinal);
-    let image = find_image(&state, id, ordinal, query.queue).await?;
+    find(&state, id, query.queue).await?;
+    let (image, _) = find_image(&state, id, ordinal).await?;
     let blob = image.thumbnail.ok_or_else(missing)?;
     let media_type = thumbnail_type(&state, &blob).await?;
     send_image(&state, media_type, &blob, query.sha256, &headers)
@@ -128,20 +131,19 @@ pub(crate) async fn thumbnail(
         .ok_or_else(missing)
 }
 
-async fn find_image(
+/// One image of a document, and the ordinal of the one after it.
+pub(crate) async fn find_image(
     state: &ApiState,
     id: DocumentId,
     ordinal: u32,
-    queue: Option<QueueName>,
-) -> Result<Image, Problem> {
-    let document = find(state, id, queue).await?;
-    let mut query = OutputQuery::new(document.id, 1);
+) -> Result<(Image, Option<u32>), Problem> {
+    let mut query = OutputQuery::new(id, 2);
     query.after = ordinal.checked_sub(1);
-    let mut images = state.store.images(query).await?;
-    images
-        .pop()
-        .filter(|image| image.ordinal == ordinal)
-        .ok_or_else(|| Problem::no_such_image(id, ordinal))
+    let mut images = state.store.images(query).await?.into_iter();
+    match images.next() {
+        Some(image) if image.ordinal == ordinal => Ok((image, images.next().map(|i| i.ordinal))),
+        _ => Err(Problem::no_such_image(id, ordinal)),
+    }
 }
 
 /// `None` where other bytes were asked for.
@@ -152,7 +154,7 @@ async fn send_image(
     sha256: Option<String>,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    if sha256.is_some_and(|asked| asked != blob.sha256) {
+    if sha256.as_ref().is_some_and(|asked| *asked != blob.sha256) {
         return Ok(None);
     }
     // What a document calls a picture is shown as one, or not at all.
@@ -161,9 +163,16 @@ async fn send_image(
     } else {
         HeaderValue::from_static("application/octet-stream")
     };
+    // Only an address that says which bytes it means never stands for others: what an ordinal stands for
+    // changes when its document is processed again.
+    let cache = if sha256.is_some() {
+        "private, max-age=31536000, immutable"
+    } else {
+        "private, no-cache"
+    };
     let response = Response::builder()
         .header(CONTENT_TYPE, media_type)
-        .header(CACHE_CONTROL, "private, max-age=31536000, immutable");
+        .header(CACHE_CONTROL, cache);
     send(state, blob, headers, response).await.map(Some)
 }
 
@@ -307,14 +316,7 @@ fn disposition(filename: &str) -> String {
             _ => '_',
         })
         .collect();
-    let mut encoded = String::new();
-    for byte in filename.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    let encoded = percent_encoded(filename);
     format!("inline; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }
 

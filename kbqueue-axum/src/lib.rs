@@ -49,6 +49,7 @@ mod problem;
 mod queue;
 mod state;
 mod status;
+mod text;
 mod trigger;
 mod upload;
 
@@ -103,7 +104,7 @@ pub fn health(state: ApiState) -> Router {
 /// Mount it with [`Router::nest`] under a path of its own. People sign in by pasting one of
 /// [`ApiOptions::tokens`]; with none set, everybody may do everything.
 pub fn dashboard(state: ApiState) -> Router {
-    dashboard::routes(&state).with_state(state)
+    layered(dashboard::routes(&state), state)
 }
 
 /// Everything: [`api`] under [`ApiOptions::prefix`], [`process`] under `/api/queue`, [`health`],
@@ -217,13 +218,19 @@ fn allow(routes: Router<ApiState>, state: &ApiState, role: Role) -> Router<ApiSt
 }
 
 /// Makes the routes whole: what matches none of them is a problem document too, and every request has an
-/// id and a span. The last layer is the first to see a request.
+/// id and a span.
 fn finish(routes: Router<ApiState>, state: ApiState) -> Router {
+    let routes = routes
+        .fallback(|| async { Problem::no_such_path() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
+    layered(routes, state)
+}
+
+/// Puts around the routes what every request passes. The last layer is the first to see a request.
+fn layered(routes: Router<ApiState>, state: ApiState) -> Router {
     // What is compressed already, or asked for in parts, stays as it is.
     let compressed = DefaultPredicate::new().and(NotForContentType::new("application/pdf"));
     routes
-        .fallback(|| async { Problem::no_such_path() })
-        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(CatchPanicLayer::new())
         .layer(from_fn(problem::name_instance))
         .layer(from_fn_with_state(state.clone(), metrics::record))

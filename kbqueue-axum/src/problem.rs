@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::OriginalUri;
 use axum::extract::multipart::MultipartError;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{FormRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -84,6 +84,14 @@ impl Problem {
                       has ended; load the page again, and repeat what you did";
         let title = "The form is out of date";
         Self::new(StatusCode::FORBIDDEN, "foreign-form", title, detail)
+    }
+
+    /// A web page of another site wants to change something here.
+    pub(crate) fn foreign_origin() -> Self {
+        let detail = "a web page of another site sent this, and without tokens such pages may not change \
+                      anything; set tokens, and send one with the request";
+        let title = "The request comes from another site";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail)
     }
 
     pub(crate) fn no_such_path() -> Self {
@@ -243,7 +251,7 @@ impl Problem {
     }
 
     /// The problem of an answer that only has a status.
-    fn of_bare(response: &Response) -> Option<Self> {
+    pub(crate) fn of_bare(response: &Response) -> Option<Self> {
         // A page says what is wrong itself.
         if response
             .headers()
@@ -385,6 +393,12 @@ impl From<BlobError> for Problem {
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
+        Self::malformed(rejection.body_text())
+    }
+}
+
+impl From<FormRejection> for Problem {
+    fn from(rejection: FormRejection) -> Self {
         Self::malformed(rejection.body_text())
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use kbqueue_core::{QueueName, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,8 +54,17 @@ pub(crate) async fn configure(
 ) -> Result<Json<Settings>, Problem> {
     let queue = query?.0.queue.unwrap_or_else(|| state.default_queue());
     let asked: Settings = body::json(&headers, body)?;
-    let mut settings = state.store.stats(&queue).await?.settings;
-    settings.paused = asked.paused;
-    state.store.configure(&queue, settings).await?;
+    set_paused(&state, &queue, asked.paused).await?;
     Ok(Json(asked))
+}
+
+/// Pauses or resumes a queue, and leaves its other settings as they are.
+pub(crate) async fn set_paused(
+    state: &ApiState,
+    queue: &QueueName,
+    paused: bool,
+) -> Result<(), StoreError> {
+    let mut settings = state.store.stats(queue).await?.settings;
+    settings.paused = paused;
+    state.store.configure(queue, settings).await
 }

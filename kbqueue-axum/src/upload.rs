@@ -195,6 +195,15 @@ impl Taking {
             }
             Err(Fault::Request(problem)) => return Err(problem),
             Err(Fault::File(problem)) => {
+                // What is left of it is read here, piece by piece, each in its time: the next file comes
+                // behind it.
+                loop {
+                    match self.chunk(&mut field).await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(Fault::Request(problem) | Fault::File(problem)) => return Err(problem),
+                    }
+                }
                 self.state
                     .metrics
                     .files_refused

@@ -100,6 +100,67 @@ async fn what_changes_things_is_for_admins() {
     assert_eq!(service.get("/readyz").await.status, 200);
 }
 
+/// Any page that a browser shows can send such requests to a server on the same machine.
+#[tokio::test]
+async fn without_tokens_pages_of_other_sites_change_nothing() {
+    let service = Service::new();
+    let id = service.add("%PDF- one").await;
+    let foreign = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "http://evil.example"),
+        ("origin", "http://127.0.0.1:8081"),
+        ("origin", "null"),
+    ];
+    let own = [
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", "none"),
+        ("origin", "http://127.0.0.1:8080"),
+        ("user-agent", "curl"),
+    ];
+    let send = async |method: &Method, path: &str, (name, value): (&str, &str)| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("host", "127.0.0.1:8080").header(name, value);
+        service.send(request.body(Body::empty()).unwrap()).await
+    };
+    for (method, path, allowed) in [
+        (Method::POST, UPLOAD.to_owned(), 415),
+        (
+            Method::DELETE,
+            format!("{PREFIX}/documents/{}", DocumentId::new()),
+            404,
+        ),
+        (Method::PUT, format!("{PREFIX}/queue"), 415),
+        (Method::POST, PROCESS.to_owned(), 200),
+        (Method::GET, PROCESS.to_owned(), 200),
+    ] {
+        for header in foreign {
+            let answer = send(&method, &path, header).await;
+            answer.problem(403, "foreign-origin");
+        }
+        assert_eq!(service.documents().await[0].lifecycle.attempt, 0);
+        if path == PROCESS {
+            continue;
+        }
+        for header in own {
+            let answer = send(&method, &path, header).await;
+            assert_eq!(answer.status, allowed, "{method} {path} {header:?}");
+        }
+    }
+    for header in own {
+        assert_eq!(send(&Method::GET, PROCESS, header).await.status, 200);
+    }
+    for header in foreign {
+        let document = format!("{PREFIX}/documents/{id}");
+        assert_eq!(send(&Method::GET, &document, header).await.status, 200);
+    }
+    // Who has a token may be anywhere.
+    let request = Request::post(PROCESS).header("origin", "http://app.example");
+    let request = request.header("authorization", "Bearer token-u");
+    let answer = guarded().send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, 200);
+}
+
 #[tokio::test]
 async fn a_host_brings_roles_of_its_own() {
     let mut options = ApiOptions::default();

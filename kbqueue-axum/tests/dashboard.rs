@@ -3,185 +3,17 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use bytes::Bytes;
-use kbqueue_axum::{ApiOptions, ApiState, Tokens};
+use axum::body::Body;
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{Method, Request, StatusCode};
+use kbqueue_axum::Tokens;
 use kbqueue_core::state::Outcome;
-use kbqueue_core::store::{Checkpoint, ClaimRequest, Control, Settlement, Worker, WorkerId};
-use kbqueue_core::{
-    BlobStore, Chunk, Document, DocumentId, Image, MemoryStore, NewDocument, QueueName, Store,
-    StoreExt,
-};
+use kbqueue_core::store::Control;
+use kbqueue_core::{DocumentId, QueueName, StoreExt};
 use tower::ServiceExt;
-use uuid::Uuid;
 
-use support::{Form, blobs};
-
-/// A dashboard, mounted elsewhere than usual, and a browser's cookie.
-struct Browser {
-    app: Router,
-    store: Arc<dyn Store>,
-    blobs: BlobStore,
-    _dir: tempfile::TempDir,
-    cookie: Option<String>,
-}
-
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    html: String,
-}
-
-impl Browser {
-    fn new(tokens: Tokens) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (dir, blobs) = blobs();
-        let mut options = ApiOptions::default();
-        options.tokens = tokens;
-        let state = ApiState::new(store.clone(), blobs.clone(), options);
-        let app = Router::new()
-            .nest("/host/board", kbqueue_axum::dashboard(state.clone()))
-            .merge(kbqueue_axum::router(state));
-        Self {
-            app,
-            store,
-            blobs,
-            _dir: dir,
-            cookie: None,
-        }
-    }
-
-    fn guarded() -> Self {
-        Self::new(Tokens {
-            admin: Some("token-a".into()),
-            uploader: Some("token-u".into()),
-            reader: Some("token-r".into()),
-        })
-    }
-
-    async fn send(&mut self, mut request: Request<Body>) -> Page {
-        if let Some(cookie) = &self.cookie {
-            let cookie = cookie.parse().unwrap();
-            request.headers_mut().insert(COOKIE, cookie);
-        }
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        if let Some(set) = parts.headers.get(SET_COOKIE) {
-            let pair = set.to_str().unwrap().split(';').next().unwrap();
-            self.cookie = Some(pair.to_owned());
-        }
-        let bytes = to_bytes(body, usize::MAX).await.unwrap();
-        Page {
-            status: parts.status,
-            headers: parts.headers,
-            html: String::from_utf8_lossy(&bytes).into_owned(),
-        }
-    }
-
-    async fn get(&mut self, path: &str) -> Page {
-        let request = Request::get(format!("/host/board{path}"));
-        self.send(request.body(Body::empty()).unwrap()).await
-    }
-
-    async fn post(&mut self, path: &str, form: &str) -> Page {
-        let request = Request::post(format!("/host/board{path}"))
-            .header("content-type", "application/x-www-form-urlencoded");
-        self.send(request.body(Body::from(form.to_owned())).unwrap())
-            .await
-    }
-
-    async fn sign_in(&mut self, token: &str) -> Page {
-        self.cookie = None;
-        self.post("/login", &format!("token={token}&next=/documents"))
-            .await
-    }
-
-    /// The token that forms of this browser carry.
-    async fn form_token(&mut self) -> String {
-        let page = self.get("/documents").await;
-        let (_, rest) = page
-            .html
-            .split_once("name=\"form_token\" value=\"")
-            .unwrap();
-        rest.split('"').next().unwrap().to_owned()
-    }
-
-    async fn document(&self, name: &str) -> DocumentId {
-        let bytes = Bytes::from(format!("%PDF- {name}"));
-        let blob = self.blobs.put(bytes).await.unwrap();
-        let new = NewDocument::new(QueueName::default(), blob, name);
-        self.store.enqueue_one(new).await.unwrap().id
-    }
-
-    /// Claims the next document, gives it a chunk and two images, and ends it.
-    async fn work(&self, outcome: Outcome) -> Document {
-        let worker = Worker {
-            id: WorkerId(Uuid::new_v4()),
-            name: "worker-1".into(),
-            queues: vec![QueueName::default()],
-        };
-        let lease = std::time::Duration::from_secs(60);
-        let request = ClaimRequest::new(worker, 1, lease, "f".into());
-        let document = self.store.claim(request).await.unwrap().documents.remove(0);
-        let lease_id = document.lifecycle.lease.clone().unwrap().id;
-        let mut cursor = document.lifecycle.cursor;
-        cursor.number += 1;
-        (cursor.pages, cursor.chunks, cursor.images) = (3, 1, 2);
-        let mut progress = document.lifecycle.progress;
-        (progress.current_page, progress.total_pages) = (3, Some(3));
-        (
-            progress.current_chunk,
-            progress.total_chunks,
-            progress.percent,
-        ) = (1, 1, 90);
-        let mut checkpoint = Checkpoint::new(document.id, lease_id, lease, cursor, progress);
-        checkpoint.chunks.push(Chunk {
-            ordinal: 0,
-            text: "first <b>line</b>\nsecond line".into(),
-            first_page: 1,
-            last_page: 3,
-            start_offset: 0,
-            end_offset: 29,
-            section: Some("Introduction".into()),
-        });
-        for ordinal in 0..2 {
-            let blob = self.blobs.put(Bytes::from(format!("png {ordinal}"))).await;
-            checkpoint.images.push(Image {
-                ordinal,
-                page: ordinal + 1,
-                media_type: "image/png".into(),
-                width: 40,
-                height: 30,
-                bbox: [0.0; 4],
-                caption: Some(format!("Figure {ordinal}")),
-                blob: blob.unwrap(),
-                thumbnail: None,
-            });
-        }
-        self.store.checkpoint(checkpoint).await.unwrap();
-        let settlement = Settlement {
-            document: document.id,
-            lease_id,
-            outcome,
-        };
-        self.store.settle(vec![settlement]).await.unwrap();
-        self.store.find(document.id).await.unwrap()
-    }
-}
-
-fn failed(error: &str) -> Outcome {
-    Outcome::Fail {
-        error: error.into(),
-        retryable: false,
-        max_retries: 0,
-        backoff: std::time::Duration::ZERO,
-    }
-}
+use support::Form;
+use support::browser::{Browser, failed};
 
 #[tokio::test]
 async fn pages_show_everything_and_escape_what_others_wrote() {
@@ -387,6 +219,35 @@ async fn documents_are_retried_cancelled_and_deleted_one_by_one_and_many_at_once
 }
 
 #[tokio::test]
+async fn a_filter_by_name_shows_and_changes_what_it_lets_through_and_nothing_else() {
+    let mut browser = Browser::new(Tokens::default());
+    let mut ids = Vec::new();
+    for name in ["report 1.pdf", "report 2.pdf", "letter.pdf"] {
+        ids.push(browser.document(name).await);
+    }
+    let list = browser.get("/documents?name=report+&tenant=").await;
+    assert!(list.html.contains("report 1.pdf") && list.html.contains("report 2.pdf"));
+    assert!(!list.html.contains("letter.pdf"));
+    // The other states keep the filter.
+    let links = list.html.replace("&#38;", "&").replace("&amp;", "&");
+    assert!(links.contains("state=failed&queue=&tenant=&name=report%20"));
+    let nobody = browser.get("/documents?tenant=nobody").await;
+    assert!(!nobody.html.contains("report 1.pdf") && !nobody.html.contains("letter.pdf"));
+
+    let token = browser.form_token().await;
+    let filter = "all=1&state=queued&tenant=&name=report+";
+    let form = format!("form_token={token}&action=cancel&{filter}");
+    let answer = browser.post("/documents/bulk", &form).await;
+    let to = answer.headers[LOCATION].to_str().unwrap();
+    let said = "tenant=&name=report%20&done=cancel&n=2&left=0";
+    assert!(to.ends_with(said), "{to}");
+    let state = async |id| browser.store.find(id).await.unwrap().lifecycle.state;
+    assert_eq!(state(ids[0]).await.as_str(), "cancelled");
+    assert_eq!(state(ids[1]).await.as_str(), "cancelled");
+    assert_eq!(state(ids[2]).await.as_str(), "queued");
+}
+
+#[tokio::test]
 async fn what_an_action_did_is_said_in_our_own_words_only() {
     let mut browser = Browser::new(Tokens::default());
     let said = browser.get("/documents?done=retry&n=3&left=1").await;
@@ -417,7 +278,7 @@ async fn the_list_goes_on_where_its_page_ended() {
     assert!(!second.html.contains("n10.pdf") && !second.html.contains("rel=\"next\""));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_hears_of_what_concerns_it() {
     use futures::StreamExt;
     let mut browser = Browser::new(Tokens::default());
@@ -441,6 +302,8 @@ async fn a_page_hears_of_what_concerns_it() {
         "the first one comes at once"
     );
     browser.store.control(other, Control::Cancel).await.unwrap();
+    // Long enough for everybody to be told who is to be.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let next = hints.next();
     let mut next = std::pin::pin!(next);
     assert!(

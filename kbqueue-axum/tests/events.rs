@@ -240,6 +240,24 @@ async fn a_host_that_stops_ends_them() {
     service.get(EVENTS).await.problem(503, "stopping");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_that_stops_ends_those_that_are_behind_too() {
+    let (_dir, blobs) = support::blobs();
+    let store = Arc::new(Counting::default());
+    let state = ApiState::new(store.clone(), blobs, ApiOptions::default());
+    let app = kbqueue_axum::router(state.clone());
+    let mut slow = Events::open(&app, EVENTS).await;
+    let mut quick = Events::open(&app, EVENTS).await;
+    slow.wait_for("snapshot").await;
+    for _ in 0..50 {
+        store.enqueue_one(new_document()).await.unwrap();
+        quick.wait_for("queued").await;
+    }
+    state.end_events();
+    let ends = tokio::time::timeout(Duration::from_secs(600), slow.next());
+    assert_eq!(ends.await.expect("it ends"), None);
+}
+
 /// The last client's leaving ends the listening, and the next one's coming begins it again.
 #[tokio::test(start_paused = true)]
 async fn nobody_listens_for_nobody() {

@@ -161,6 +161,13 @@ async fn pages_and_pictures_of_a_document() {
         );
         assert!(answer.headers.contains_key("etag"));
     }
+    // Without the bytes' name an address stands for whatever the next attempt finds.
+    for (path, bytes) in [("0", &picture), ("0/thumbnail", &small)] {
+        let answer = service.get(&format!("{images}/{path}")).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.headers["cache-control"], "private, no-cache");
+        assert_eq!(answer.headers["etag"], format!("\"{}\"", bytes.sha256));
+    }
     let second = service.get(&format!("{images}?after=0")).await.json();
     assert_eq!(
         (&second["images"][0]["ordinal"], &second["next"]),

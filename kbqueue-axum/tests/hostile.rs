@@ -29,6 +29,21 @@ fn upload(rest: impl futures::Stream<Item = Bytes> + Send + 'static) -> Request<
         .unwrap()
 }
 
+/// An upload that comes 64 KiB at a time.
+async fn in_pieces(form: Form, pause: Duration) -> Request<Body> {
+    let (parts, body) = form.request(UPLOAD).into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let pieces: Vec<Bytes> = bytes
+        .chunks(64 * 1024)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let pieces = stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, std::io::Error>(piece)
+    });
+    Request::from_parts(parts, Body::from_stream(pieces))
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_stalls_is_given_up() {
     let service = Service::new();
@@ -49,6 +64,31 @@ async fn an_upload_that_trickles_is_given_up() {
     });
     service.send(upload(trickle)).await.problem(408, "too-slow");
     assert_eq!(service.files(0).await, 0);
+}
+
+/// Longer than an upload may go without bringing anything, and never without.
+#[tokio::test(start_paused = true)]
+async fn a_large_file_that_is_refused_does_not_hold_up_the_next() {
+    let service = Service::new();
+    let form = Form::new().file("large.pdf", &"no".repeat(2_000_000));
+    let form = form.file("good.pdf", "%PDF- good");
+    let request = in_pieces(form, Duration::from_secs(2)).await;
+    let answer = service.send(request).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.bytes);
+    let documents = answer.json()["documents"].clone();
+    assert_eq!(documents[0]["error"]["status"], 415, "{documents}");
+    assert_eq!(documents[1]["status"], "queued", "{documents}");
+}
+
+#[tokio::test]
+async fn what_is_refused_counts_toward_the_length_of_the_whole() {
+    let mut options = ApiOptions::default();
+    options.max_request_bytes = 100_000;
+    let service = Service::with(options);
+    let form = Form::new().file("large.pdf", &"no".repeat(100_000));
+    let form = form.file("good.pdf", "%PDF- good");
+    let request = in_pieces(form, Duration::ZERO).await;
+    service.send(request).await.problem(413, "too-large");
 }
 
 #[tokio::test]

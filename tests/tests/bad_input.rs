@@ -201,7 +201,7 @@ async fn ten_gigabytes_are_refused_before_they_come() {
     let mut socket = tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap())
         .await
         .unwrap();
-    let head = "POST /api/medical/knowledge/upload HTTP/1.1\r\nHost: test\r\n\
+    let head = "POST /api/medical/knowledge/upload HTTP/1.1\r\nHost: localhost\r\n\
                 Content-Length: 10000000000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
@@ -222,7 +222,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let mut pdf = Vec::new();
     write_pdf(&mut pdf, 2, 1_000_000).unwrap();
     let head = format!(
-        "POST /api/medical/knowledge/upload HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\
+        "POST /api/medical/knowledge/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
          Content-Type: multipart/form-data; boundary=cut\r\n\r\n\
          --cut\r\nContent-Disposition: form-data; name=\"files\"; filename=\"cut.pdf\"\r\n\r\n",
         pdf.len() + 1000

@@ -1,6 +1,7 @@
 //! The reference server of kbqueue: the HTTP API and the workers in one process, over the embedded
 //! store. Run it with `make serve`; `--help` lists its settings.
 
+mod local;
 mod options;
 mod serve;
 
@@ -91,6 +92,9 @@ async fn run(options: &Options, processing: ProcessorOptions) -> Result<(), Fail
         }
         Some(processor) => processor.start(),
         None => {}
+    }
+    if !api.tokens.any() {
+        app = app.layer(axum::middleware::from_fn(local::only));
     }
     announce(address, &api);
 

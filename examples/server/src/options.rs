@@ -23,7 +23,8 @@ use kbqueue::{ChunkOptions, ProcessorOptions, QueueName};
                   curl -F files=@report.pdf http://127.0.0.1:8080/api/medical/knowledge/upload"
 )]
 pub(crate) struct Options {
-    /// Where to listen; port 0 takes a free one. Other than loopback addresses need tokens
+    /// Where to listen; port 0 takes a free one. Other than loopback addresses need tokens;
+    /// without, requests have to name localhost or a loopback address as their host
     #[arg(
         long,
         env = "KBQUEUE_LISTEN",

@@ -6,19 +6,20 @@ use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request, State};
 use axum::response::Response;
 use kbqueue_core::error::chain;
 use kbqueue_core::store::Control;
-use kbqueue_core::{ChunkOptions, DocumentId, State as DocumentState, StoreError};
+use kbqueue_core::{ChunkOptions, DocumentId, StoreExt};
 
-use super::list::newest;
+use super::list::{self, ListQuery, newest};
 use super::shell::{Around, Section, Shell};
 use super::view::Card;
 use super::{allowed, render, see_other};
 use crate::auth::Role;
 use crate::dto::now;
 use crate::problem::Problem;
+use crate::queue::set_paused;
 use crate::state::ApiState;
 use crate::status::standing;
 
-/// Documents that one form changes, at most: what is left is said, and can be asked for again.
+/// Documents that one form names, at most.
 const BULK: u32 = 1000;
 
 /// A form that was sent from one of our own pages.
@@ -36,8 +37,10 @@ impl<S: Send + Sync> FromRequest<S> for Change {
         let around = Around::from_request_parts(&mut parts, state).await?;
         let request = Request::from_parts(parts, body);
         let fields = Form::<Vec<(String, String)>>::from_request(request, state).await;
-        let Form(fields) = fields.map_err(|error| Problem::malformed(error.body_text()))?;
-        let change = Self { around, fields };
+        let change = Self {
+            around,
+            fields: fields?.0,
+        };
         let token = change.field("form_token").unwrap_or_default();
         if !change.around.visitor.owns_form_token(token) {
             return Err(Problem::foreign_form());
@@ -57,6 +60,18 @@ impl Change {
         number.ok_or_else(|| Problem::invalid(format!("{name} has to be a number")))
     }
 
+    /// The list that a bulk form came from.
+    fn list(&self) -> ListQuery {
+        let value = |name| self.field(name).unwrap_or_default().to_owned();
+        ListQuery {
+            queue: value("queue"),
+            state: value("state"),
+            tenant: value("tenant"),
+            name: value("name"),
+            after: None,
+        }
+    }
+
     /// Back to a page of ours, which then says what was done.
     fn back(&self, path: &str, said: &str) -> Response {
         let joint = if path.contains('?') { '&' } else { '?' };
@@ -67,17 +82,12 @@ impl Change {
 /// `POST /queue/{action}`: pause, resume, process.
 pub(crate) async fn queue(
     State(state): State<ApiState>,
-    Path(action): Path<String>,
+    action: Result<Path<String>, PathRejection>,
     change: Change,
 ) -> Result<Response, Problem> {
     allowed(&change.around.visitor, Role::Admin)?;
-    let asked = match change.field("queue") {
-        None | Some("") => None,
-        Some(name) => Some(
-            name.parse()
-                .map_err(|_| Problem::invalid("no such queue"))?,
-        ),
-    };
+    let Path(action) = action?;
+    let asked = list::queue(change.field("queue").unwrap_or_default())?;
     let home = match &asked {
         Some(queue) => format!("/?queue={queue}"),
         None => "/".to_owned(),
@@ -86,9 +96,7 @@ pub(crate) async fn queue(
         "pause" | "resume" => {
             let paused = action == "pause";
             for queue in state.queues(asked) {
-                let mut settings = state.store.stats(&queue).await?.settings;
-                settings.paused = paused;
-                state.store.configure(&queue, settings).await?;
+                set_paused(&state, &queue, paused).await?;
             }
             Ok(change.back(
                 &home,
@@ -124,6 +132,8 @@ struct ConfirmPage {
     cards: Vec<Card>,
     /// Of the documents that are meant but not shown.
     more: usize,
+    /// Whether the filter finds others, which stay.
+    rest: bool,
     /// Where somebody who changed their mind goes.
     back: String,
     fields: Vec<(String, String)>,
@@ -144,7 +154,8 @@ pub(crate) async fn document(
             Control::Rechunk(chunking.map_err(|error| Problem::invalid(error.to_string()))?)
         }
         "delete" if change.field("confirmed").is_none() => {
-            return confirm(&state, &change, vec![id], format!("/documents/{id}/delete")).await;
+            let action = format!("/documents/{id}/delete");
+            return confirm(&state, &change, vec![id], false, action).await;
         }
         other => control(other, change.field("from_scratch").is_some())?,
     };
@@ -165,44 +176,51 @@ pub(crate) async fn bulk(
     allowed(&change.around.visitor, Role::Admin)?;
     let action = change.field("action").unwrap_or_default().to_owned();
     let control = control(&action, change.field("from_scratch").is_some())?;
-    let ids = meant(&state, &change).await?;
-    let list = list_path(&change);
-    if action == "delete" && change.field("confirmed").is_none() && !ids.is_empty() {
-        return confirm(&state, &change, ids, "/documents/bulk".to_owned()).await;
-    }
-    let (mut done, mut left) = (0u64, 0u64);
-    for id in ids {
-        match state.store.control(id, control.clone()).await {
-            Ok(_) => done += 1,
-            Err(
-                StoreError::NotFound(_)
-                | StoreError::Refused { .. }
-                | StoreError::Superseded { .. },
-            ) => left += 1,
-            Err(error) => return Err(error.into()),
+    let list = change.list();
+    // What is deleted is confirmed first, document by document; the rest needs no list of them.
+    if change.field("all").is_some() && action != "delete" {
+        let (queues, query) = list.wanted(&state)?;
+        let mut done = 0;
+        for queue in queues {
+            let mut query = query.clone();
+            query.queue = Some(queue);
+            done += state.store.control_all(query, control.clone()).await?;
         }
+        return Ok(change.back(&list.path(), &format!("done={action}&n={done}&left=0")));
     }
-    Ok(change.back(&list, &format!("done={action}&n={done}&left={left}")))
+    let (ids, rest) = meant(&state, &change).await?;
+    if action == "delete" && change.field("confirmed").is_none() && !ids.is_empty() {
+        return confirm(&state, &change, ids, rest, "/documents/bulk".to_owned()).await;
+    }
+    let meant = ids.len() as u64;
+    let done = state.store.control_each(ids, control).await?;
+    let left = meant - done;
+    Ok(change.back(&list.path(), &format!("done={action}&n={done}&left={left}")))
 }
 
-/// The documents that a bulk form names, one by one or by filter.
-async fn meant(state: &ApiState, change: &Change) -> Result<Vec<DocumentId>, Problem> {
+/// The documents that a bulk form names, one by one or by filter, and whether the filter finds others.
+async fn meant(state: &ApiState, change: &Change) -> Result<(Vec<DocumentId>, bool), Problem> {
     if change.field("all").is_some() {
-        let queue = change.field("queue").filter(|name| !name.is_empty());
-        let queue = queue.map(|name| name.parse().map_err(|_| Problem::invalid("no such queue")));
-        let wanted = change.field("state").and_then(DocumentState::parse);
-        let queues = state.queues(queue.transpose()?);
-        let documents = newest(state, &queues, wanted, None, BULK).await?;
-        return Ok(documents.into_iter().map(|document| document.id).collect());
+        let (queues, mut query) = change.list().wanted(state)?;
+        query.limit = BULK + 1;
+        let mut documents = newest(state, &queues, &query).await?;
+        let rest = documents.len() > BULK as usize;
+        documents.truncate(BULK as usize);
+        let ids = documents.into_iter().map(|document| document.id);
+        return Ok((ids.collect(), rest));
     }
     let named = change.fields.iter().filter(|(field, _)| field == "ids");
-    named
-        .take(BULK as usize)
+    let ids: Result<Vec<DocumentId>, Problem> = named
         .map(|(_, id)| {
             id.parse()
                 .map_err(|_| Problem::invalid(format!("{id:?} is no id")))
         })
-        .collect()
+        .collect();
+    let ids = ids?;
+    if ids.len() > BULK as usize {
+        return Err(Problem::invalid(format!("a form takes at most {BULK} ids")));
+    }
+    Ok((ids, false))
 }
 
 fn control(action: &str, from_scratch: bool) -> Result<Control, Problem> {
@@ -214,21 +232,12 @@ fn control(action: &str, from_scratch: bool) -> Result<Control, Problem> {
     }
 }
 
-/// Where the list that a bulk form came from is.
-fn list_path(change: &Change) -> String {
-    let value = |name| super::encoded(change.field(name).unwrap_or_default());
-    format!(
-        "/documents?state={}&queue={}",
-        value("state"),
-        value("queue")
-    )
-}
-
 /// Asks whether these documents are really to go.
 async fn confirm(
     state: &ApiState,
     change: &Change,
     ids: Vec<DocumentId>,
+    rest: bool,
     action: String,
 ) -> Result<Response, Problem> {
     const SHOWN: usize = 20;
@@ -242,10 +251,10 @@ async fn confirm(
     }
     let back = match action.strip_suffix("/delete") {
         Some(document) => document.to_owned(),
-        None => list_path(change),
+        None => change.list().path(),
     };
     // A filter could let others through by the time it is confirmed, so ids are what is confirmed.
-    let kept = ["action", "state", "queue"];
+    let kept = ["action", "state", "queue", "tenant", "name"];
     let fields = change
         .fields
         .iter()
@@ -258,6 +267,7 @@ async fn confirm(
         action,
         cards,
         more,
+        rest,
         back,
         fields,
     }))

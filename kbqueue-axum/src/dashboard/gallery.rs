@@ -1,11 +1,12 @@
 //! The images of all documents.
 
 use askama::Template;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use kbqueue_core::store::OutputQuery;
+use kbqueue_core::store::{DocumentQuery, OutputQuery};
 use kbqueue_core::{DocumentId, Image};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -58,8 +59,9 @@ struct GalleryPage {
 pub(crate) async fn page(
     State(state): State<ApiState>,
     around: Around,
-    Query(query): Query<GalleryQuery>,
+    query: Result<Query<GalleryQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let each = query.each.unwrap_or(12).clamp(1, 60);
     let queues = state.queues(None);
     let after = match (query.after, query.until.as_str()) {
@@ -68,7 +70,10 @@ pub(crate) async fn page(
         (None, day) => Some(first_after(day)?),
     };
     let stats = standing(&*state.store, &queues).await?;
-    let documents = newest(&state, &queues, None, after, LOOKED_AT).await?;
+    let mut wanted = DocumentQuery::default();
+    wanted.after = after;
+    wanted.limit = LOOKED_AT;
+    let documents = newest(&state, &queues, &wanted).await?;
     let looked_at = documents.len();
     let mut seen = 0;
     let mut last = None;

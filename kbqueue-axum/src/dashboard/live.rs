@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -35,8 +36,9 @@ type Changes = SelectAll<BoxStream<'static, ()>>;
 /// `GET /live`: a hint at once, and one for each change. It ends with the events it is made of.
 pub(crate) async fn live(
     State(state): State<ApiState>,
-    Query(query): Query<LiveQuery>,
+    query: Result<Query<LiveQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let scopes = match query.document {
         Some(id) => vec![Scope::Document(id)],
         None => {

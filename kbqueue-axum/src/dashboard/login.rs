@@ -1,6 +1,7 @@
 //! Signing in by pasting a token, and out again.
 
 use askama::Template;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, FromRequestParts, Query, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
@@ -50,9 +51,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Base {
 pub(crate) async fn page(
     base: Base,
     headers: HeaderMap,
-    Query(query): Query<LoginQuery>,
-) -> Response {
-    show(&base, &headers, query.next, false)
+    query: Result<Query<LoginQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    Ok(show(&base, &headers, query?.0.next, false))
 }
 
 /// `POST /login`.
@@ -60,14 +61,16 @@ pub(crate) async fn sign_in(
     State(state): State<ApiState>,
     base: Base,
     headers: HeaderMap,
-    Form(form): Form<LoginForm>,
-) -> Response {
+    form: Result<Form<LoginForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(form) = form?;
     let token = form.token.trim();
     let Some(set) = session::sign_in(&state.options.tokens, token, &headers, now()) else {
         let page = show(&base, &headers, form.next, true);
-        return (StatusCode::UNAUTHORIZED, page).into_response();
+        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     };
-    with_cookie(see_other(&base.0, local(&form.next)), &set)
+    let response = see_other(&base.0, local(&form.next));
+    Ok(with_cookie(response, &set))
 }
 
 /// `POST /logout`.

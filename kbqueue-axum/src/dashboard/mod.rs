@@ -21,18 +21,19 @@ use askama::Template;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, NestedPath, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::auth::Role;
-use crate::dto::now;
+use crate::auth::{Role, same_origin};
+use crate::dto::{FileAnswer, now};
 use crate::problem::Problem;
 use crate::state::ApiState;
+use crate::text::percent_encoded;
 use session::Visitor;
 use shell::{Section, Shell};
 
@@ -42,9 +43,16 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
     let upload = Router::new()
-        .route("/upload", get(upload::page).post(upload::take))
+        .route(
+            "/upload",
+            get(upload::page)
+                .route_layer(crate::timeout())
+                .post(upload::take),
+        )
         // Files are limited one by one, while they are read.
         .layer(DefaultBodyLimit::disable());
+    // Of however many documents.
+    let bulk = Router::new().route("/documents/bulk", post(actions::bulk));
     Router::new()
         .route("/", get(overview::page))
         .route("/live", get(live::live))
@@ -53,7 +61,6 @@ pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
         .route("/assets/{name}", get(assets::asset))
         .route("/queue/{action}", post(actions::queue))
         .route("/documents", get(list::page))
-        .route("/documents/bulk", post(actions::bulk))
         .route("/documents/{id}", get(document::page))
         .route("/documents/{id}/chunks", get(outputs::chunks))
         .route("/documents/{id}/images", get(outputs::images))
@@ -66,8 +73,11 @@ pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
         .route("/documents/{id}/source", get(outputs::source))
         .route("/documents/{id}/{action}", post(actions::document))
         .route("/images", get(gallery::page))
+        .route_layer(crate::timeout())
         .merge(upload)
+        .merge(bulk)
         .fallback(|| async { Problem::no_such_path() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(from_fn_with_state(state.clone(), enter))
 }
 
@@ -100,12 +110,19 @@ async fn enter(State(state): State<ApiState>, request: Request, next: Next) -> R
     let problem = if visitor.is_none() && !open {
         if parts.method == Method::GET && path != "/live" && !options.roles_from_host {
             let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-            return sealed(see_other(&base, &format!("/login?next={}", encoded(next))));
+            return sealed(see_other(
+                &base,
+                &format!("/login?next={}", percent_encoded(next)),
+            ));
         }
         Some(Problem::unauthorized("sign in with a token first"))
     } else if parts.method != Method::GET && parts.method != Method::HEAD && !same_origin(&headers)
     {
+        // Browsers that say nothing still need the form's token.
         Some(Problem::foreign_form())
+    } else if !open && !options.roles_from_host {
+        let role = visitor.as_ref().map(|visitor| visitor.role);
+        role.and_then(|role| state.limiter.take(role).err())
     } else {
         None
     };
@@ -120,22 +137,24 @@ async fn enter(State(state): State<ApiState>, request: Request, next: Next) -> R
         }
     };
     let wants_json = path == "/upload" && headers.contains_key("x-form-token");
-    if !wants_json && let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let shell = Shell::bare(&base, Section::None, visitor.as_ref(), &headers);
-        response = error_page(shell, &problem);
+    if !wants_json {
+        let problem = response.extensions_mut().remove::<Problem>();
+        if let Some(problem) = problem.or_else(|| Problem::of_bare(&response)) {
+            let shell = Shell::bare(&base, Section::None, visitor.as_ref(), &headers);
+            let mut page = error_page(shell, &problem);
+            // Such as Retry-After and Allow.
+            for (name, value) in response.headers() {
+                if !page.headers().contains_key(name) && *name != CONTENT_LENGTH {
+                    page.headers_mut().append(name, value.clone());
+                }
+            }
+            response = page;
+        }
     }
     if let Some(cookie) = remember.and_then(|set| HeaderValue::from_str(&set).ok()) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     sealed(response)
-}
-
-/// Whether a browser says that a form comes from this very site. Browsers that say nothing are old, and
-/// still need the form's token.
-fn same_origin(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 /// Adds the headers that every answer of the dashboard has, unless its handler knew better.
@@ -165,6 +184,8 @@ struct ErrorPage {
     status: u16,
     title: String,
     detail: String,
+    /// What became of each file of an upload.
+    files: Vec<FileAnswer>,
 }
 
 fn error_page(shell: Shell, problem: &Problem) -> Response {
@@ -174,6 +195,7 @@ fn error_page(shell: Shell, problem: &Problem) -> Response {
         status: body.status,
         title: body.title.to_owned(),
         detail: body.detail,
+        files: body.documents,
     };
     (problem.status(), render(&page)).into_response()
 }
@@ -204,18 +226,6 @@ fn see_other(base: &str, path: &str) -> Response {
         response.headers_mut().insert(LOCATION, location);
     }
     response
-}
-
-/// Text as the value of a query parameter.
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 /// # Errors

@@ -15,7 +15,7 @@ use super::render;
 use super::shell::{Around, Shell};
 use super::view::{Card, size};
 use crate::dto::QueueQuery;
-use crate::files::{self, ImageQuery};
+use crate::files::{self, ImageQuery, find_image};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -43,8 +43,9 @@ pub(crate) async fn chunks(
     State(state): State<ApiState>,
     around: Around,
     id: Result<Path<DocumentId>, PathRejection>,
-    Query(query): Query<AfterQuery>,
+    query: Result<Query<AfterQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let (card, stats) = find(&state, id?.0).await?;
     let mut wanted = OutputQuery::new(card.document.id, CHUNKS + 1);
     wanted.after = query.after;
@@ -79,8 +80,9 @@ pub(crate) async fn images(
     State(state): State<ApiState>,
     around: Around,
     id: Result<Path<DocumentId>, PathRejection>,
-    Query(query): Query<AfterQuery>,
+    query: Result<Query<AfterQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let (card, stats) = find(&state, id?.0).await?;
     let mut wanted = OutputQuery::new(card.document.id, IMAGES + 1);
     wanted.after = query.after;
@@ -170,8 +172,9 @@ pub(crate) async fn pdf(
     State(state): State<ApiState>,
     around: Around,
     id: Result<Path<DocumentId>, PathRejection>,
-    Query(query): Query<PdfQuery>,
+    query: Result<Query<PdfQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let (card, stats) = find(&state, id?.0).await?;
     Ok(render(&PdfPage {
         shell: Shell::still(&around, super::Section::Documents, &stats),
@@ -197,18 +200,4 @@ pub(crate) async fn source(
         ),
     );
     Ok(response)
-}
-
-async fn find_image(
-    state: &ApiState,
-    id: DocumentId,
-    ordinal: u32,
-) -> Result<(Image, Option<u32>), Problem> {
-    let mut wanted = OutputQuery::new(id, 2);
-    wanted.after = ordinal.checked_sub(1);
-    let mut images = state.store.images(wanted).await?.into_iter();
-    match images.next() {
-        Some(image) if image.ordinal == ordinal => Ok((image, images.next().map(|i| i.ordinal))),
-        _ => Err(Problem::no_such_image(id, ordinal)),
-    }
 }

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::auth::{Role, Tokens, bearer};
+use crate::text::hex;
 
 /// How long a browser stays signed in, in seconds.
 const LIFETIME_S: i64 = 7 * 24 * 3600;
@@ -123,8 +124,7 @@ fn sign(key: &str, text: &str) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length will do");
     mac.update(text.as_bytes());
-    let digest = mac.finalize().into_bytes();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&mac.finalize().into_bytes())
 }
 
 fn set_cookie(value: &str, max_age_s: i64, headers: &HeaderMap) -> String {

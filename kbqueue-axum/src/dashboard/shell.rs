@@ -179,7 +179,7 @@ impl Shell {
 }
 
 /// What an action that led here did. Only these sentences can be said, whatever an address claims.
-fn said(query: &str) -> Option<String> {
+pub(crate) fn said(query: &str) -> Option<String> {
     let mut done = None;
     let mut count: u64 = 1;
     let mut left: u64 = 0;

@@ -88,6 +88,10 @@ impl Hub {
         *self.0.task() = Task::Closed;
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.0.task(), Task::Closed)
+    }
+
     /// A snapshot, and all that comes after it.
     pub(crate) async fn join(&self, scope: Scope) -> Result<Joined, Problem> {
         let (answer, joined) = oneshot::channel();

@@ -126,6 +126,7 @@ impl Client {
                         self.updates = updates;
                         return Some(snapshot);
                     }
+                    Err(_) if self.hub.is_closed() => return None,
                     Err(problem) if problem.status().is_server_error() => {
                         tokio::time::sleep(REJOIN_PAUSE).await;
                         return Some(COMMENT);

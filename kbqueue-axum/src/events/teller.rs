@@ -113,9 +113,17 @@ impl Teller {
         }
         let Pending {
             resync,
-            documents,
+            mut documents,
             mut queues,
         } = heard;
+        documents.retain(|id, change| {
+            let concerns_somebody = self.concerns_somebody(change);
+            if !concerns_somebody {
+                // How it goes on is not heard, so what is known of it is soon no longer true.
+                self.under_work.remove(id);
+            }
+            concerns_somebody
+        });
         let news = self.read(documents).await?;
         let gone: HashSet<DocumentId> = news
             .iter()
@@ -155,7 +163,7 @@ impl Teller {
     ) -> Result<Vec<News>, StoreError> {
         let changes = changes.into_values().filter(|change| {
             let old = self.under_work.get(&change.id);
-            self.concerns_somebody(change) && old.is_none_or(|old| is_newer(change, *old))
+            old.is_none_or(|old| is_newer(change, *old))
         });
         let mut news: Vec<News> = stream::iter(changes)
             .map(|change| async move {
@@ -355,4 +363,52 @@ fn missing(scope: &Scope) -> Problem {
 fn under_work(document: &Document) -> (DocumentId, u64, Progress) {
     let life = &document.lifecycle;
     (document.id, life.version, life.progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kbqueue_core::store::{ClaimRequest, Control, Worker, WorkerId};
+    use kbqueue_core::{BlobRef, MemoryStore, NewDocument, StoreExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    async fn join(teller: &mut Teller, scope: Scope) -> Joined {
+        let (answer, joined) = oneshot::channel();
+        teller.admit(vec![Join { scope, answer }]).await;
+        joined.await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_documents_that_nobody_watches_any_more() {
+        let store = Arc::new(MemoryStore::new());
+        let queue = QueueName::default();
+        let blob = BlobRef {
+            sha256: "ab".repeat(32),
+            size_bytes: 5,
+        };
+        let new = NewDocument::new(queue.clone(), blob, "a.pdf");
+        let id = store.enqueue_one(new).await.unwrap().id;
+        let worker = Worker {
+            id: WorkerId(DocumentId::new().0),
+            name: "w1".to_owned(),
+            queues: vec![queue.clone()],
+        };
+        let claim = ClaimRequest::new(worker, 1, Duration::from_secs(60), "f".to_owned());
+        store.claim(claim).await.unwrap();
+        let mut teller = Teller::new(store.clone(), Arc::default());
+        let watching = join(&mut teller, Scope::Queue(queue.clone())).await;
+        let other = Scope::Queue(QueueName::new("other").unwrap());
+        let _stays = join(&mut teller, other).await;
+        assert_eq!(teller.under_work.len(), 1);
+        drop(watching);
+        let document = store.control(id, Control::Cancel).await.unwrap();
+        let mut heard = Pending::default();
+        let change = DocumentChange::of(&document);
+        heard.documents.insert(id, change);
+        teller.tell(heard).await.unwrap();
+        assert!(teller.under_work.is_empty());
+    }
 }

@@ -1,6 +1,6 @@
 //! A store that counts what is read of it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
@@ -18,7 +18,11 @@ use kbqueue_core::{
 pub struct Counting {
     pub inner: MemoryStore,
     pub reads: AtomicUsize,
+    /// Documents that were answered with, in lists.
+    pub listed: AtomicUsize,
     pub subscriptions: AtomicUsize,
+    /// Whether it does not answer how queues stand.
+    pub stuck: AtomicBool,
 }
 
 impl Counting {
@@ -65,7 +69,9 @@ impl Store for Counting {
     }
     async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>> {
         self.count();
-        self.inner.documents(query).await
+        let documents = self.inner.documents(query).await?;
+        self.listed.fetch_add(documents.len(), Ordering::SeqCst);
+        Ok(documents)
     }
     async fn pages(&self, query: OutputQuery) -> Result<Vec<Page>> {
         self.inner.pages(query).await
@@ -78,6 +84,9 @@ impl Store for Counting {
     }
     async fn stats(&self, queue: &QueueName) -> Result<QueueStats> {
         self.count();
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.inner.stats(queue).await
     }
     async fn subscribe(&self) -> Result<Subscription> {

@@ -1,6 +1,7 @@
 //! A service over a `MemoryStore` and blobs in a directory of its own, and ways to call it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod browser;
 pub mod counting;
 pub mod events;
 
