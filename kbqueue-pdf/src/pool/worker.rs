@@ -276,7 +276,6 @@ fn failed(number: u32, cause: String) -> ExtractedPage {
         },
         text: String::new(),
         failure: Some(cause),
-        thumbnail: None,
         images: Vec::new(),
     }
 }
