@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::template::Template;
 use crate::control::End;
 use crate::death::Death;
+use crate::options::OcrMode;
 use crate::protocol::{self, Frame, LENGTH_BYTES, MAX_FRAME_BYTES, Malformed, Request};
 
 /// How long a child may live on that has hung up: one that ends by itself does so last.
@@ -34,6 +35,8 @@ pub(crate) struct Source {
     pub(crate) page_timeout: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) strict: bool,
+    /// What it takes to read a page of which nothing is known.
+    pub(super) skill: Skill,
     alive: Mutex<Alive>,
 }
 
@@ -99,6 +102,10 @@ impl Source {
             page_timeout: options.page_timeout,
             memory_bytes: options.memory_bytes,
             strict: options.strict,
+            skill: match options.ocr {
+                OcrMode::Off | OcrMode::Auto => Skill::Text,
+                OcrMode::Always => Skill::Ocr,
+            },
             alive: Mutex::default(),
         }
     }

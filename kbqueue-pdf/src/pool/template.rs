@@ -24,8 +24,8 @@ use crate::isolation::{Isolation, Layers};
 
 /// Loading takes milliseconds, on a machine that is starved of everything perhaps seconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a template needs of the environment: where libraries and tesseract's data are.
-const KEPT_VARIABLES: [&str; 3] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TESSDATA_PREFIX"];
+/// What a template needs of the environment: where libraries are.
+const KEPT_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Templates in use, by what they were started with. Extractors with equal settings share one.
 static TEMPLATES: Mutex<Vec<(Launch, Weak<Template>)>> = Mutex::new(Vec::new());
