@@ -48,5 +48,5 @@ screenshots: ## Make the pictures of the dashboard that the README shows.
 	@scripts/setup.sh test
 	cargo run --locked --quiet -p kbqueue-tests --example screenshots -- docs/screenshots
 
-corpus: setup ## Measure extraction on a directory of PDFs: make corpus DIR=../corpus WHAT=text.
-	cargo run --quiet --release --all-features -p kbqueue-pdf --example corpus -- $(DIR) $(or $(WHAT),outcomes)
+corpus: setup ## Check extraction on a directory of PDFs: make corpus DIR=../corpus WHAT=text.
+	cargo run --locked --quiet --release --all-features -p kbqueue-pdf --example corpus -- $(DIR) $(or $(WHAT),outcomes)

@@ -99,8 +99,6 @@ pub struct ExtractedPage {
     pub failure: Option<String>,
     /// Pictures on it.
     pub images: Vec<ExtractedImage>,
-    /// The page itself, small, as JPEG. Nothing stores it yet.
-    pub thumbnail: Option<Bytes>,
 }
 
 /// One picture as it was found.

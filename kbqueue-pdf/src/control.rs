@@ -128,12 +128,14 @@ impl Command {
         if !fds.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(fds));
         }
-        let sent = sendmsg(
-            to,
-            &[IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::empty(),
-        )?;
+        let sent = rustix::io::retry_on_intr(|| {
+            sendmsg(
+                to,
+                &[IoSlice::new(&bytes)],
+                &mut ancillary,
+                SendFlags::empty(),
+            )
+        })?;
         // The descriptors went with the first byte.
         let mut to = to;
         to.write_all(&bytes[sent..])
@@ -214,6 +216,13 @@ pub(crate) struct End {
 impl End {
     /// Instead of a status: there was no child, because the system would not make one.
     pub(crate) const NEVER_BEGAN: i32 = -1;
+    /// The exit code of a child that has read nothing, because a layer was missing around it.
+    pub(crate) const UNPROTECTED: i32 = 102;
+
+    /// By SIGKILL, which children get from the host and from an operating system without memory.
+    pub(crate) fn was_killed(self) -> bool {
+        libc::WIFSIGNALED(self.status) && libc::WTERMSIG(self.status) == libc::SIGKILL
+    }
 }
 
 impl Report {

@@ -34,6 +34,9 @@ impl Death {
         if end.status == End::NEVER_BEGAN {
             return Self::Elsewhere("the system starts no further process".to_owned());
         }
+        if libc::WIFEXITED(end.status) && libc::WEXITSTATUS(end.status) == End::UNPROTECTED {
+            return Self::Elsewhere("the sandbox could not be put up around one".to_owned());
+        }
         if libc::WIFEXITED(end.status) {
             return Self::OfDocument(match libc::WEXITSTATUS(end.status) {
                 101 => "the process that read it met a defect of its own (a panic)".to_owned(),
@@ -86,4 +89,22 @@ fn name(signal: i32) -> String {
         _ => return format!("signal {signal}"),
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_document_is_to_blame_for_a_missing_wall() {
+        let end = End {
+            status: End::UNPROTECTED << 8,
+            peak_kib: 0,
+        };
+        let death = Death::of(end, 1 << 30);
+        assert!(
+            matches!(&death, Death::Elsewhere(cause) if cause.contains("sandbox")),
+            "{death:?}"
+        );
+    }
 }

@@ -17,7 +17,7 @@ use crate::pool::document;
 use crate::pool::template::{Launch, Template};
 
 /// Grows with every change to what comes out of a document, and with no other.
-const OUTPUT_VERSION: u32 = 3;
+const OUTPUT_VERSION: u32 = 4;
 
 /// Reads PDFs page by page, in sandboxed processes. Cheap to clone.
 #[derive(Debug, Clone)]

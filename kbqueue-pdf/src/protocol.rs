@@ -19,6 +19,9 @@ pub(crate) const MAX_FRAME_BYTES: usize = 32 << 20;
 /// How long the length of a message is.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
+/// Longest document.
+pub(crate) const MAX_PAGES: u32 = 100_000;
+
 const MAX_TEXT_BYTES: usize = 8 << 20;
 const MAX_NAME_BYTES: usize = 4 << 10;
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
@@ -28,7 +31,7 @@ const MAX_CAUSES: usize = 8;
 
 /// What pictures may claim to be. Some are served to browsers as they are, so a child must not be able
 /// to call its bytes a web page.
-const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/jp2", "image/webp"];
+const IMAGE_TYPES: [&str; 2] = ["image/png", "image/jpeg"];
 
 const OPENED: u8 = 1;
 const REFUSED: u8 = 2;
@@ -40,7 +43,7 @@ const NEEDS_OCR: u8 = 4;
 pub(crate) enum Frame {
     /// The document is open.
     Opened {
-        /// Never 0.
+        /// From 1 to [`MAX_PAGES`].
         total_pages: u32,
         properties: Properties,
     },
@@ -69,7 +72,8 @@ pub(crate) enum Malformed {
     Value,
 }
 
-/// Pages `first..=last` are wanted, one frame each, in order, up to the first that needs OCR. Two numbers of four bytes.
+/// Pages `first..=last` are wanted, one frame each, in order, up to the first that needs OCR. Two
+/// numbers of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) first: u32,

@@ -44,6 +44,19 @@ fn a_missing_or_wrong_library_is_named() {
     assert!(error.to_string().contains("text.so"), "{error}");
 }
 
+/// And not what else is missing, which would be in vain to get.
+#[test]
+#[cfg(not(feature = "ocr"))]
+fn a_program_without_ocr_says_so_at_the_start() {
+    let mut options = options();
+    options.ocr = kbqueue_pdf::OcrMode::Auto;
+    options.tessdata = Some(PathBuf::from("/no/such/data"));
+    let error = refusal(options);
+    assert!(matches!(error, PdfError::Ocr { .. }), "{error:?}");
+    let message = kbqueue_core::error::chain(&error);
+    assert!(message.contains("built without OCR"), "{message}");
+}
+
 #[test]
 fn a_missing_or_wrong_executable_is_named() {
     let mut missing = options();

@@ -44,12 +44,19 @@ static SCAN: LazyLock<(i32, i32, String)> = LazyLock::new(|| {
 
 /// A document of so many scanned pages between two pages with text.
 fn scanned(scans: usize) -> Vec<u8> {
+    scanned_between(scans, 1)
+}
+
+/// The same with so many pages of text behind the scans.
+fn scanned_between(scans: usize, behind: usize) -> Vec<u8> {
     let mut pdf = Pdf::new();
     pdf.page(A4, &line(72, 700, "The page before the scans."));
     for _ in 0..scans {
         pdf.page(SCAN_PAGE, "400 0 0 120 0 0 cm /Im Do");
     }
-    pdf.page(A4, &line(72, 700, "The page behind the scans."));
+    for _ in 0..behind {
+        pdf.page(A4, &line(72, 700, "The page behind the scans."));
+    }
     let (width, height, hex) = &*SCAN;
     pdf.add(
         SCAN_OBJECT,
@@ -94,6 +101,19 @@ async fn scanned_pages_come_with_their_text_in_order_among_those_with_a_text_lay
         assert_eq!(page.provenance.reason, "scan");
         assert!(page.provenance.confidence.unwrap() > 80.0);
         assert_eq!(page.images.len(), 1);
+    }
+}
+
+/// The pages behind it in its range go to someone else meanwhile.
+#[tokio::test]
+async fn one_scan_early_in_a_long_text_leaves_no_page_out() {
+    let pages = read(with_ocr(), &scanned_between(1, 60)).await;
+    let numbers: Vec<u32> = pages.iter().map(|page| page.number).collect();
+    assert_eq!(numbers, (1..=62).collect::<Vec<_>>());
+    assert_eq!(pages[1].provenance.source, PageSource::Ocr);
+    assert!(pages[1].text.contains(LINES[0]), "{:?}", pages[1].text);
+    for page in &pages[2..] {
+        assert_eq!(page.text, "The page behind the scans.");
     }
 }
 

@@ -357,5 +357,5 @@ async fn a_ligature_of_lam_and_alef_is_in_reading_order() {
 
 #[tokio::test]
 async fn the_fingerprint_names_the_output_version() {
-    assert_eq!(common::extractor().fingerprint(), "pdf/3+images");
+    assert_eq!(common::extractor().fingerprint(), "pdf/4+images");
 }

@@ -236,7 +236,6 @@ fn page(number: u32, images: u32) -> ExtractedPage {
         },
         text: format!("Page {number}.\n{}", sentence.repeat(25)),
         failure: None,
-        thumbnail: None,
         images: images.into_iter().collect(),
     }
 }

@@ -60,7 +60,6 @@ impl Extractor for FivePages {
                 text: format!("Page {number} has something to say. ").repeat(40),
                 failure: None,
                 images: Vec::new(),
-                thumbnail: None,
             })
         });
         Ok(Extraction {

@@ -122,7 +122,6 @@ impl Extractor for SharedFake {
                     text: page_text(number),
                     failure,
                     images: Vec::new(),
-                    thumbnail: None,
                 })
             }
         });

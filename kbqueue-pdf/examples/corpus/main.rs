@@ -1,10 +1,10 @@
-//! Runs the extractor over a directory of real documents and measures what it promises.
+//! Runs the extractor over a directory of real documents and checks what it promises. (How fast it is
+//! shows the bench `extract` of kbqueue-benches.)
 //!
 //! `cargo run --release -p kbqueue-pdf --all-features --example corpus -- DIR WHAT`, where WHAT is
 //! - `outcomes`: every file of the directory, and what became of it;
 //! - `show`: with a file in place of the directory, what comes out of it;
 //! - `text`: whether every visible character is there and none from outside the page;
-//! - `speed` and `raw`: pages per second of the extractor, and of one process that only calls pdfium;
 //! - `truncated`: 100 files of which 30 to 98 % are kept, and how many open;
 //! - `mutants`: 2,000 damaged files, each of which must end in pages or in an error.
 #![allow(clippy::unwrap_used)]
@@ -37,14 +37,12 @@ fn main() {
     kbqueue_pdf::init();
     let mut arguments = std::env::args().skip(1);
     let (Some(directory), Some(what)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: corpus DIR outcomes|show|text|speed|raw|truncated|mutants");
+        eprintln!("usage: corpus DIR outcomes|show|text|truncated|mutants");
         std::process::exit(2);
     };
     let path = Path::new(&directory);
-    match what.as_str() {
-        "reference" => return reference::print(path),
-        "raw" => return reference::measure(&files(path)),
-        _ => {}
+    if what == "reference" {
+        return reference::print(path);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -58,7 +56,6 @@ fn main() {
             "truncated" => truncated(&extractor, &files).await,
             "show" => show(&extractor, Path::new(&directory)).await,
             "text" => text(&extractor, &files).await,
-            "speed" => speed(&extractor, &files).await,
             "mutants" => mutants(&extractor, &files).await,
             other => panic!("nothing is called {other}"),
         }
@@ -175,17 +172,6 @@ async fn text(extractor: &PdfExtractor, files: &[PathBuf]) {
     }
     println!("{pages} pages, {chars} characters; {wrong} pages differ");
     assert_eq!(wrong, 0);
-}
-
-async fn speed(extractor: &PdfExtractor, files: &[PathBuf]) {
-    let began = Instant::now();
-    let mut pages = 0;
-    for path in files.iter().filter(|path| reference::is_measured(path)) {
-        if let Ok(outcome) = extract(extractor, File::open(path).unwrap()).await {
-            pages += outcome.pages.len();
-        }
-    }
-    reference::report(pages, began);
 }
 
 async fn show(extractor: &PdfExtractor, file: &Path) {

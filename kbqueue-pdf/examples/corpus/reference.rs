@@ -5,25 +5,10 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
 
 use kbqueue_pdf::find_pdfium;
 use pdfium_render::prelude::{FS_RECTF, Pdfium, PdfiumLibraryBindingsAccessor};
-
-pub(crate) fn is_measured(path: &Path) -> bool {
-    // They say nothing about text.
-    !path
-        .components()
-        .any(|part| part.as_os_str() == "synthetic")
-}
-
-pub(crate) fn report(pages: usize, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
-    #[allow(clippy::cast_precision_loss)]
-    let rate = pages as f64 / seconds;
-    println!("{pages} pages in {seconds:.2} s: {rate:.0} pages/s");
-}
 
 /// Prints a line for each page: its visible characters, one after the other.
 pub(crate) fn print(path: &Path) {
@@ -86,39 +71,6 @@ pub(crate) fn print(path: &Path) {
         }
         ffi.FPDF_CloseDocument(document);
     }
-}
-
-/// One process of pdfium: every page loaded, its text taken as it is.
-pub(crate) fn measure(files: &[PathBuf]) {
-    let pdfium = Pdfium::new(Pdfium::bind_to_library(find_pdfium().unwrap()).unwrap());
-    let ffi = pdfium.bindings();
-    let began = Instant::now();
-    let mut pages = 0;
-    for path in files.iter().filter(|path| is_measured(path)) {
-        // SAFETY: every handle is checked and used while it is open, by one thread.
-        unsafe {
-            let document = ffi.FPDF_LoadDocument(path.to_str().unwrap(), None);
-            if document.is_null() {
-                continue;
-            }
-            for number in 0..ffi.FPDF_GetPageCount(document) {
-                pages += 1;
-                let page = ffi.FPDF_LoadPage(document, number);
-                if page.is_null() {
-                    continue;
-                }
-                let text = ffi.FPDFText_LoadPage(page);
-                let count = ffi.FPDFText_CountChars(text);
-                let mut units = vec![0_u16; usize::try_from(count).unwrap_or(0) + 1];
-                ffi.FPDFText_GetText(text, 0, count, units.as_mut_ptr());
-                std::hint::black_box(String::from_utf16_lossy(&units));
-                ffi.FPDFText_ClosePage(text);
-                ffi.FPDF_ClosePage(page);
-            }
-            ffi.FPDF_CloseDocument(document);
-        }
-    }
-    report(pages, began);
 }
 
 /// How often each character occurs that a reader sees. Hyphens are not counted, since those at the

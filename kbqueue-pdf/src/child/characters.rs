@@ -78,13 +78,11 @@ impl<'p> Characters<'p> {
         f64::from(found) / f64::from(asked.max(1))
     }
 
-    /// The text that a reader sees.
-    pub(super) fn text(&self) -> String {
-        let lines = self.lines();
-        let breaks = layout::breaks(&lines);
+    /// The text that a reader sees, out of its [`lines`](Self::lines).
+    pub(super) fn text(&self, lines: &[(Line, Break)]) -> String {
         let mut builder = TextBuilder::default();
         let mut next = 0;
-        for (line, end) in lines.iter().zip(breaks) {
+        for (line, end) in lines {
             self.push(&mut builder, next..line.end);
             next = line.end;
             match end {
@@ -103,12 +101,10 @@ impl<'p> Characters<'p> {
     }
 
     /// The lines, each with its text and its place on the page that is shown.
-    pub(super) fn text_lines(&self, page: &Page<'_>) -> Vec<TextLine> {
-        let lines = self.lines();
-        let breaks = layout::breaks(&lines);
+    pub(super) fn text_lines(&self, lines: &[(Line, Break)], page: &Page<'_>) -> Vec<TextLine> {
         let mut next = 0;
         let mut found = Vec::new();
-        for (line, end) in lines.iter().zip(breaks) {
+        for (line, end) in lines {
             let range = std::mem::replace(&mut next, line.end)..line.end;
             let Some((first, last)) = line.first.zip(line.last) else {
                 continue;
@@ -124,7 +120,7 @@ impl<'p> Characters<'p> {
             found.push(TextLine {
                 text: builder.finish(),
                 shown: page.shown(&around),
-                end,
+                end: *end,
             });
         }
         found
@@ -168,8 +164,8 @@ impl<'p> Characters<'p> {
         })
     }
 
-    /// The lines, up to the last line end.
-    fn lines(&self) -> Vec<Line> {
+    /// The lines, up to the last line end, and what is between each and the next.
+    pub(super) fn lines(&self) -> Vec<(Line, Break)> {
         let mut lines = Vec::new();
         let (mut first, mut last) = (None, None);
         for (at, code) in self.codes.iter().enumerate() {
@@ -199,7 +195,8 @@ impl<'p> Characters<'p> {
                 end: self.codes.len(),
             });
         }
-        lines
+        let breaks = layout::breaks(&lines);
+        lines.into_iter().zip(breaks).collect()
     }
 
     /// A ligature of lam and alef comes as two characters in one place, which turning the line around

@@ -15,10 +15,10 @@ use super::raw::{Document, Library, OpenFailure};
 use super::repair::repair;
 use super::source::Source;
 use super::text;
+use crate::protocol::MAX_PAGES;
 
 const HEADER: &[u8] = b"%PDF-";
 const HEADER_WITHIN_BYTES: usize = 1024;
-const MAX_PAGES: u32 = 100_000;
 const MAX_LABEL_CHARS: usize = 100;
 
 // pdfium keeps every object and stream that a page touched until the document is closed, so it is
@@ -126,7 +126,6 @@ impl OpenDocument {
             text: read.text,
             failure,
             images: read.images,
-            thumbnail: read.thumbnail,
         }))
     }
 
@@ -223,8 +222,8 @@ fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {
                 .to_owned()
         }
         OpenFailure::Password => {
-            "the PDF is encrypted and needs a password to open: upload it again with its password, \
-             or without the encryption"
+            "the PDF is encrypted and needs a password to open: upload it again without the \
+             encryption"
                 .to_owned()
         }
         OpenFailure::Security => {

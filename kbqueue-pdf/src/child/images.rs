@@ -52,7 +52,7 @@ struct Encoded {
 }
 
 /// Images that make one picture, and the box around them as it is shown.
-struct Group<'a, 'p> {
+pub(super) struct Group<'a, 'p> {
     parts: Vec<&'a Object<'p>>,
     shown: Rect,
     /// Pixels across and down; of all tiles together.
@@ -60,15 +60,14 @@ struct Group<'a, 'p> {
 }
 
 impl Images {
-    /// The pictures among `objects`, with captions out of `lines`.
+    /// The pictures among `groups`, with captions out of `lines`.
     pub(super) fn read(
         &mut self,
         document: &Document,
         page: &Page<'_>,
-        objects: &[Object<'_>],
+        groups: &[Group<'_, '_>],
         lines: &[TextLine],
     ) -> Vec<ExtractedImage> {
-        let groups = groups(page, objects);
         if groups.is_empty() {
             return Vec::new();
         }
@@ -213,23 +212,8 @@ fn drawn(page: &Page<'_>, group: &Group<'_, '_>) -> Option<Encoded> {
     })
 }
 
-/// The page itself as a small JPEG.
-pub(super) fn thumbnail(page: &Page<'_>) -> Option<Bytes> {
-    let (width, height) = page.size();
-    let whole = Rect {
-        left: 0.0,
-        bottom: height,
-        right: width,
-        top: 0.0,
-    };
-    let scale = THUMBNAIL_PIXELS / width.max(height);
-    let drawn = page.draw(&whole, scale, false, MAX_DRAWN_PIXELS)?;
-    picture::jpeg(&drawn)
-}
-
 /// Where pictures can be seen, with their pixels.
-pub(super) fn places(page: &Page<'_>, objects: &[Object<'_>]) -> Vec<(Rect, (u32, u32))> {
-    let groups = groups(page, objects);
+pub(super) fn places(groups: &[Group<'_, '_>]) -> Vec<(Rect, (u32, u32))> {
     groups
         .iter()
         .filter(|group| is_picture(group))
@@ -238,7 +222,7 @@ pub(super) fn places(page: &Page<'_>, objects: &[Object<'_>]) -> Vec<(Rect, (u32
 }
 
 /// The images that can be seen, tiles of one picture put together.
-fn groups<'a, 'p>(page: &Page<'_>, objects: &'a [Object<'p>]) -> Vec<Group<'a, 'p>> {
+pub(super) fn groups<'a, 'p>(page: &Page<'_>, objects: &'a [Object<'p>]) -> Vec<Group<'a, 'p>> {
     let (width, height) = page.size();
     let mut groups = Vec::new();
     for object in objects.iter().filter(|object| object.kind == Kind::Image) {

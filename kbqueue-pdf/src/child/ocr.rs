@@ -54,7 +54,6 @@ pub(crate) enum OcrError {
     #[cfg(feature = "ocr")]
     #[error("tesseract does not start with the language data in {}", .0.display())]
     Start(PathBuf),
-    #[cfg(not(feature = "ocr"))]
     #[error("this program was built without OCR: build it with the feature `ocr`, or turn OCR off")]
     NotBuilt,
 }
@@ -67,8 +66,11 @@ const DIRECTORIES: [&str; 4] = [
 ];
 
 /// The directory of the language data: the one given, `TESSDATA_PREFIX`, or where systems put it.
-/// Every language has to be in it.
+/// Every language has to be in it, and OCR in this program.
 pub(crate) fn tessdata(languages: &[String], given: Option<&Path>) -> Result<PathBuf, OcrError> {
+    if !cfg!(feature = "ocr") {
+        return Err(OcrError::NotBuilt);
+    }
     let from_environment = || std::env::var_os("TESSDATA_PREFIX").map(PathBuf::from);
     let usual = || {
         let mut usual = DIRECTORIES.iter().map(PathBuf::from);

@@ -3,7 +3,6 @@
 use std::ffi::c_int;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use kbqueue_core::extract::ExtractedImage;
 use kbqueue_core::output::{PageSource, Provenance};
 
@@ -27,8 +26,6 @@ const MAX_COVERED: f64 = 0.1;
 pub(crate) struct Wanted {
     /// Its pictures. They cost as much time as the text, where there are some.
     pub(crate) images: bool,
-    /// A small picture of the page itself, which costs more time than its text.
-    pub(crate) thumbnail: bool,
     pub(crate) ocr: Reader,
     /// Whether it reads pages with text as well.
     pub(crate) always: bool,
@@ -48,7 +45,6 @@ impl Default for Wanted {
     fn default() -> Self {
         Self {
             images: true,
-            thumbnail: false,
             ocr: Reader::Nobody,
             always: false,
         }
@@ -60,7 +56,6 @@ pub(super) struct ReadPage {
     pub(super) text: String,
     pub(super) provenance: Provenance,
     pub(super) images: Vec<ExtractedImage>,
-    pub(super) thumbnail: Option<Bytes>,
 }
 
 impl ReadPage {
@@ -70,12 +65,12 @@ impl ReadPage {
             text: String::new(),
             provenance: provenance(PageSource::None, "failed", None),
             images: Vec::new(),
-            thumbnail: None,
         }
     }
 }
 
-/// Reads the page at `index`, from 0. `None`: it takes OCR, which is to be had elsewhere. The error is the end of a sentence about it.
+/// Reads the page at `index`, from 0. `None`: it takes OCR, which is to be had elsewhere. The error is
+/// the end of a sentence about it.
 pub(super) fn read(
     document: &Document,
     index: c_int,
@@ -100,12 +95,14 @@ pub(super) fn read(
     }
     let characters = Characters::read(&text_page, count, visible_part(&page));
     let objects = page.objects(MAX_OBJECTS);
-    let text = characters.text();
-    let pictures = images::places(&page, &objects);
+    let ends = characters.lines();
+    let text = characters.text(&ends);
+    let groups = images::groups(&page, &objects);
+    let pictures = images::places(&groups);
     let lines = if pictures.is_empty() {
         Vec::new()
     } else {
-        characters.text_lines(&page)
+        characters.text_lines(&ends, &page)
     };
     let bare = bare_parts(&pictures, &lines);
     let signals = signals(&page, &objects, &characters, &text, &pictures, &bare);
@@ -118,16 +115,10 @@ pub(super) fn read(
         return Ok(None);
     }
     let images = if wanted.images {
-        images.read(document, &page, &objects, &lines)
+        images.read(document, &page, &groups, &lines)
     } else {
         Vec::new()
     };
-    let thumbnail = if wanted.thumbnail {
-        images::thumbnail(&page)
-    } else {
-        None
-    };
-
     let shown = Shown {
         page: &page,
         pictures: &pictures,
@@ -156,7 +147,6 @@ pub(super) fn read(
         text,
         provenance,
         images,
-        thumbnail,
     }))
 }
 

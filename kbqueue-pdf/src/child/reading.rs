@@ -54,7 +54,8 @@ impl Shown<'_> {
             (scale * per_inch).clamp(MIN_DPI, USUAL_DPI)
         });
         let mut best = self.try_at(ocr, &whole, per_inch, native, Layout::Page)?;
-        if best.confidence < UNSURE && native < MAX_DPI - 1.0 {
+        // Small letters are read badly, and not as nothing at all.
+        if best.confidence < UNSURE && !best.text.is_empty() {
             best = better(
                 best,
                 self.try_at(ocr, &whole, per_inch, MAX_DPI, Layout::Page),
@@ -140,6 +141,10 @@ impl Shown<'_> {
                 dpi,
             };
             best = better(best, ocr.read(&pixels, Layout::Page).map(cleaned));
+            if best.text.is_empty() {
+                // Neither lines nor what they look like on their side: it is blank.
+                break;
+            }
         }
         best
     }

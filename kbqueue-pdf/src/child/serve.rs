@@ -68,7 +68,6 @@ pub(crate) fn wanted(setup: &WantedSetup) -> Result<Wanted, String> {
     };
     Ok(Wanted {
         images: setup.images,
-        thumbnail: false,
         ocr,
         always: setup.ocr == OcrMode::Always,
     })

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 /// A file that is read block by block, so that it never lies in memory as a whole.
@@ -60,7 +61,7 @@ impl Source {
         let in_file = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let (in_file, in_tail) = buffer.split_at_mut(in_file);
         if !in_file.is_empty() {
-            read_exact_at(&self.file, in_file, self.start + position)?;
+            self.file.read_exact_at(in_file, self.start + position)?;
         }
         if in_tail.is_empty() {
             return Ok(());
@@ -94,16 +95,4 @@ impl Source {
     pub(crate) fn take_failure(&self) -> Option<io::Error> {
         self.failure.borrow_mut().take()
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, position)
-}
-
-#[cfg(not(unix))]
-fn read_exact_at(mut file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    file.seek(SeekFrom::Start(position))?;
-    file.read_exact(buffer)
 }

@@ -27,6 +27,8 @@ const PANICKED: i32 = 101;
 struct Template {
     setup: Setup,
     open: Open,
+    /// What every child has around it.
+    layers: Layers,
     /// The address space that the process takes up before it has read anything.
     base_bytes: u64,
     children: Vec<Running>,
@@ -48,9 +50,15 @@ pub(crate) fn run(
 ) -> ! {
     sandbox::die_with_parent(Pid::from_raw(host.cast_signed()));
     close_inherited();
-    let prepared = single_threaded()
-        .map_err(|reason| (Part::Program, reason))
-        .and_then(|()| prepare(&setup));
+    let prepared = single_threaded(
+        "it runs threads already; kbqueue_pdf::init() must come first in main, before any thread \
+         or runtime",
+    )
+    .and_then(|()| prepare(&setup))
+    .and_then(|open| {
+        single_threaded("a library that it has loaded runs threads of its own")?;
+        Ok(open)
+    });
     let control = rustix::stdio::stdin();
     let mut out = HostSocket;
     match prepared {
@@ -63,10 +71,12 @@ pub(crate) fn run(
                 base_bytes: address_space(),
                 setup,
                 open,
+                layers: Layers::NONE,
                 children: Vec::new(),
             };
-            let layers = template.probe();
+            template.layers = template.probe();
             sandbox::seclude_template(template.setup.layers);
+            let layers = template.layers;
             if (Report::Ready { layers }).send(&mut out).is_ok() {
                 template.serve(control);
             }
@@ -136,9 +146,13 @@ impl Template {
                     // Only what is this child's own stays open.
                     self.children.clear();
                     drop(life);
-                    let _ = rustix::stdio::dup2_stdin(&session);
+                    let connected = rustix::stdio::dup2_stdin(&session);
                     drop(session);
-                    self.enter_sandbox(template, size_bytes);
+                    let layers = self.enter_sandbox(template, size_bytes);
+                    // On standard input it would find the template's socket.
+                    if connected.is_err() || layers != self.layers {
+                        exit(End::UNPROTECTED);
+                    }
                     let _ = serve::serve(&self.open, File::from(document), size_bytes);
                 }));
                 // Closed by the exit and not before: until then this child counts as alive.
@@ -195,18 +209,14 @@ fn close_inherited() {
 }
 
 /// A fork has one thread, whatever locks the others held.
-fn single_threaded() -> Result<(), String> {
+fn single_threaded(otherwise: &str) -> Result<(), (Part, String)> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {
         return Ok(());
     };
     if threads.count() == 1 {
         return Ok(());
     }
-    Err(
-        "it runs threads already; kbqueue_pdf::init() must come first in main, before any thread \
-         or runtime"
-            .to_owned(),
-    )
+    Err((Part::Program, otherwise.to_owned()))
 }
 
 /// The address space of this process, in bytes; 0 where it cannot be told.

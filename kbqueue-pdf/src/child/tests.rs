@@ -106,7 +106,6 @@ fn documents_in_one_process() {
     let library = Library::load(&crate::find_pdfium().unwrap()).unwrap();
     passwords(library);
     pages_without_ocr(library);
-    thumbnails(library);
     #[cfg(feature = "ocr")]
     pages_with_ocr(library);
 }
@@ -124,27 +123,6 @@ fn passwords(library: Library) {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("guess"), "{error}");
     }
-}
-
-/// A page as it is shown, small.
-fn thumbnails(library: Library) {
-    let wanted = Wanted {
-        images: false,
-        thumbnail: true,
-        ..Wanted::default()
-    };
-    let (file, len) = scan(library, 72.0, "/Rotate 90", "595 0 0 842 0 0 cm /Im Do");
-    let mut document = OpenDocument::open(library, file, len, None, wanted).unwrap();
-    let page = document.page(1).unwrap().unwrap();
-    assert!(page.images.is_empty());
-    let thumbnail = page.thumbnail.unwrap();
-    // The frame header of a JPEG: height and width follow its length and its precision.
-    let frame = thumbnail
-        .windows(2)
-        .position(|marker| marker == [0xFF, 0xC0])
-        .unwrap();
-    let side = |at: usize| u16::from_be_bytes([thumbnail[at], thumbnail[at + 1]]);
-    assert_eq!((side(frame + 7), side(frame + 5)), (320, 226));
 }
 
 /// What would take OCR says so, and comes without.

@@ -6,8 +6,12 @@ use std::thread;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+/// How many children run at most: one a core.
+pub(crate) static CORES: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
 static BUDGET: LazyLock<Budget> = LazyLock::new(|| Budget {
-    slots: Arc::new(Semaphore::new(cores())),
+    slots: Arc::new(Semaphore::new(*CORES)),
     waiting: AtomicUsize::new(0),
     arrived: Notify::new(),
 });
@@ -20,11 +24,6 @@ struct Budget {
     waiting: AtomicUsize,
     /// Told when someone begins to wait.
     arrived: Notify,
-}
-
-/// How many children run at most: one a core.
-pub(crate) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Waits for a slot, behind whoever waits already.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::template::Template;
 use crate::control::End;
 use crate::death::Death;
+use crate::options::OcrMode;
 use crate::protocol::{self, Frame, LENGTH_BYTES, MAX_FRAME_BYTES, Malformed, Request};
 
 /// How long a child may live on that has hung up: one that ends by itself does so last.
@@ -34,6 +35,8 @@ pub(crate) struct Source {
     pub(crate) page_timeout: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) strict: bool,
+    /// What it takes to read a page of which nothing is known.
+    pub(super) skill: Skill,
     alive: Mutex<Alive>,
 }
 
@@ -99,6 +102,10 @@ impl Source {
             page_timeout: options.page_timeout,
             memory_bytes: options.memory_bytes,
             strict: options.strict,
+            skill: match options.ocr {
+                OcrMode::Off | OcrMode::Auto => Skill::Text,
+                OcrMode::Always => Skill::Ocr,
+            },
             alive: Mutex::default(),
         }
     }
@@ -271,18 +278,27 @@ impl Child {
         if matches!(broken, Broken::Gone)
             && let Ok(end) = timeout(GRACE, &mut self.end).await
         {
-            return match end.ok().flatten() {
-                Some(end) => Death::of(end, self.source.memory_bytes),
-                None => Death::Elsewhere("the process from which they come has died".to_owned()),
-            };
+            return gone(end.ok().flatten(), self.source.memory_bytes);
         }
         self.source.kill(self.skill, self.id);
-        let _ = timeout(LAST_WORD, &mut self.end).await;
+        let end = timeout(LAST_WORD, &mut self.end).await;
         match broken {
             Broken::Late => Death::late(self.source.page_timeout),
             Broken::Malformed(malformed) => Death::nonsense(&chain(&malformed)),
-            Broken::Gone => Death::nonsense("it hung up and lived on"),
+            Broken::Gone => match end.map(|end| end.ok().flatten()) {
+                // Word of its own end comes late on a busy machine.
+                Ok(end) if !end.is_some_and(End::was_killed) => gone(end, self.source.memory_bytes),
+                Ok(_) | Err(_) => Death::nonsense("it hung up and lived on"),
+            },
         }
+    }
+}
+
+/// What a child died of that ended by itself, or with its template.
+fn gone(end: Option<End>, memory_bytes: u64) -> Death {
+    match end {
+        Some(end) => Death::of(end, memory_bytes),
+        None => Death::Elsewhere("the process from which they come has died".to_owned()),
     }
 }
 
@@ -291,5 +307,60 @@ impl Drop for Child {
         if self.source.alive().ids.remove(&(self.skill, self.id)) {
             self.source.kill(self.skill, self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use super::*;
+    use crate::PdfOptions;
+    use crate::control::Command;
+    use crate::pool::template::tests::played;
+
+    /// What is said of a child that has hung up, whose end is told when it is to be killed.
+    async fn told_late(end: Option<End>) -> Death {
+        let (template, commands) = played();
+        let templates = Templates {
+            text: Arc::new(template),
+            ocr: None,
+        };
+        let document = File::open("/dev/null").unwrap();
+        let (session, _theirs) = UnixStream::pair().unwrap();
+        let (ended, told) = oneshot::channel();
+        let child = Child {
+            source: Arc::new(Source::new(templates, document, 0, &PdfOptions::new(""))),
+            skill: Skill::Text,
+            id: 1,
+            session: BufReader::new(session),
+            end: told,
+            born: Instant::now(),
+        };
+        thread::spawn(move || {
+            Command::receive(commands.as_fd()).unwrap();
+            ended.send(end)
+        });
+        child.autopsy(Broken::Gone).await
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_told_late_counts_unless_this_host_made_it() {
+        let by = |signal| {
+            Some(End {
+                status: signal,
+                peak_kib: 0,
+            })
+        };
+        let Death::OfDocument(cause) = told_late(by(libc::SIGSEGV)).await else {
+            panic!("of its document");
+        };
+        assert!(cause.contains("SIGSEGV"), "{cause}");
+        let Death::OfDocument(cause) = told_late(by(libc::SIGKILL)).await else {
+            panic!("of its document");
+        };
+        assert!(cause.contains("hung up and lived on"), "{cause}");
+        assert!(matches!(told_late(None).await, Death::Elsewhere(_)));
     }
 }

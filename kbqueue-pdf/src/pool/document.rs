@@ -18,8 +18,10 @@ use super::worker::Worker;
 /// enough for all cores to be busy to the end.
 const RANGE_MICROS: u64 = 25_000;
 const MAX_RANGE_PAGES: u64 = 16;
-/// A page of text, until it is known better.
-const PAGE_MICROS: u64 = 1500;
+/// A page of text, until it is known better, and …
+const TEXT_TIME: Duration = Duration::from_micros(1500);
+/// … one that takes OCR.
+pub(super) const OCR_TIME: Duration = Duration::from_millis(500);
 /// Below so much work another child costs more than it brings.
 const HELP_MICROS: u64 = 15_000;
 
@@ -49,13 +51,17 @@ pub(crate) async fn read(source: Source, first_page: u32) -> Result<Reading, Ext
         child,
         total_pages,
         properties,
-    } = source.open(Skill::Text).await?;
+    } = source.open(source.skill).await?;
+    let page_time = match source.skill {
+        Skill::Text => TEXT_TIME,
+        Skill::Ocr => OCR_TIME,
+    };
     let document = Arc::new(Document {
         source,
         window: Window::new(first_page.max(1), total_pages),
         total_pages,
         workers: AtomicUsize::new(0),
-        page_micros: AtomicU64::new(PAGE_MICROS),
+        page_micros: AtomicU64::new(micros(page_time)),
         tasks: Mutex::default(),
     });
     document.employ(|document| Worker::first(document, slot, child));
@@ -111,7 +117,7 @@ impl Document {
 
     /// Puts idle cores to work, where there is enough of it.
     pub(super) fn recruit(self: &Arc<Self>) {
-        while self.workers.load(Ordering::Relaxed) < budget::cores()
+        while self.workers.load(Ordering::Relaxed) < *budget::CORES
             && u64::from(self.window.unassigned()) * self.page_micros() >= HELP_MICROS
             && let Some(slot) = budget::spare_slot()
         {
@@ -130,15 +136,19 @@ impl Document {
 
     /// Takes note of how long so many pages took.
     pub(super) fn took(&self, pages: u32, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX) / u64::from(pages.max(1));
+        let lately = micros(time) / u64::from(pages.max(1));
         // Two workers may do this at once; it is an estimate.
-        let smoothed = u64::midpoint(self.page_micros(), micros);
+        let smoothed = u64::midpoint(self.page_micros(), lately);
         self.page_micros.store(smoothed.max(1), Ordering::Relaxed);
     }
 
     fn page_micros(&self) -> u64 {
         self.page_micros.load(Ordering::Relaxed)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Counts a worker out, and has the consumer told if it ends in a panic.

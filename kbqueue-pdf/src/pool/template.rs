@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -23,8 +24,8 @@ use crate::isolation::{Isolation, Layers};
 
 /// Loading takes milliseconds, on a machine that is starved of everything perhaps seconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a template needs of the environment: where libraries and tesseract's data are.
-const KEPT_VARIABLES: [&str; 3] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TESSDATA_PREFIX"];
+/// What a template needs of the environment: where libraries are.
+const KEPT_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Templates in use, by what they were started with. Extractors with equal settings share one.
 static TEMPLATES: Mutex<Vec<(Launch, Weak<Template>)>> = Mutex::new(Vec::new());
@@ -62,6 +63,15 @@ struct State {
     wanted: bool,
     closed: bool,
     failure: Option<String>,
+}
+
+/// A template that has just come up.
+struct Started {
+    process: process::Child,
+    control: UnixStream,
+    /// The same socket, for the one who listens.
+    reports: UnixStream,
+    layers: Layers,
 }
 
 /// A child that was asked for.
@@ -161,7 +171,7 @@ impl Drop for Template {
         let mut state = self.shared.state();
         state.closed = true;
         if let Some(control) = state.control.take() {
-            let _ = control.shutdown(std::net::Shutdown::Both);
+            let _ = control.shutdown(Shutdown::Both);
         }
         self.shared.changed.notify_all();
     }
@@ -187,7 +197,8 @@ impl Shared {
                 state.children.insert(id, ended);
                 return Ok(Some(Forked { id, session, end }));
             }
-            // It has died, and the thread is about to find out.
+            // Most likely it has died. If it has not, it ends now, and the thread finds out either way.
+            let _ = control.shutdown(Shutdown::Both);
             state.control = None;
         }
         state.wanted = true;
@@ -199,15 +210,17 @@ impl Shared {
     fn supervise(&self, started: &mpsc::Sender<Result<Layers, PdfError>>) {
         loop {
             match self.launch.start() {
-                Ok((mut process, control, layers)) => {
-                    if let Err(source) = self.install(&control) {
-                        let executable = self.launch.executable();
-                        let _ = started.send(Err(PdfError::Start { executable, source }));
-                        return;
+                Ok(Started {
+                    mut process,
+                    control,
+                    reports,
+                    layers,
+                }) => {
+                    if self.install(control) {
+                        let _ = started.send(Ok(layers));
+                        self.starts.send_modify(|count| *count += 1);
+                        self.listen(&reports);
                     }
-                    let _ = started.send(Ok(layers));
-                    self.starts.send_modify(|count| *count += 1);
-                    self.listen(&control);
                     let _ = process.kill();
                     let _ = process.wait();
                     self.bury_all();
@@ -234,17 +247,21 @@ impl Shared {
         }
     }
 
-    fn install(&self, control: &UnixStream) -> io::Result<()> {
+    /// Whether it is still wanted.
+    fn install(&self, control: UnixStream) -> bool {
         let mut state = self.state();
-        state.control = Some(control.try_clone()?);
+        if state.closed {
+            return false;
+        }
+        state.control = Some(control);
         state.wanted = false;
         state.failure = None;
-        Ok(())
+        true
     }
 
     /// Passes on the ends of children, until the template has gone or the host wants no more of it.
-    fn listen(&self, control: &UnixStream) {
-        while let Ok(report) = Report::receive(control) {
+    fn listen(&self, reports: &UnixStream) {
+        while let Ok(report) = Report::receive(reports) {
             if let Report::Ended { id, end } = report
                 && let Some(ended) = self.state().children.remove(&id)
             {
@@ -271,13 +288,14 @@ impl Launch {
             .unwrap_or_else(|| env::current_exe().unwrap_or_else(|_| PathBuf::from("this program")))
     }
 
-    fn start(&self) -> Result<(process::Child, UnixStream, Layers), PdfError> {
+    fn start(&self) -> Result<Started, PdfError> {
         let executable = self.executable();
         let failed = |source| PdfError::Start {
             executable: executable.clone(),
             source,
         };
         let (control, theirs) = UnixStream::pair().map_err(failed)?;
+        let reports = control.try_clone().map_err(failed)?;
         let mut command = process::Command::new(self.program());
         let process = command
             .arg0(&executable)
@@ -297,7 +315,12 @@ impl Launch {
 
         let answer = self.first_report(&control);
         match answer {
-            Ok(layers) => Ok((process, control, layers)),
+            Ok(layers) => Ok(Started {
+                process,
+                control,
+                reports,
+                layers,
+            }),
             Err(error) => {
                 let _ = process.kill();
                 let _ = process.wait();
@@ -347,4 +370,72 @@ fn kept_variables() -> impl Iterator<Item = (&'static str, OsString)> {
     KEPT_VARIABLES
         .iter()
         .filter_map(|name| Some((*name, env::var_os(name)?)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::control::WantedSetup;
+    use crate::options::OcrMode;
+
+    /// A template that is this test's to play.
+    pub(in super::super) fn played() -> (Template, UnixStream) {
+        let shared = Arc::new(shared());
+        let (control, theirs) = UnixStream::pair().unwrap();
+        assert!(shared.install(control));
+        let layers = Layers::NONE;
+        (Template { shared, layers }, theirs)
+    }
+
+    fn shared() -> Shared {
+        let setup = Setup {
+            pdfium: PathBuf::new(),
+            memory_bytes: 0,
+            cpu_seconds: 0,
+            layers: Layers::NONE,
+            wanted: WantedSetup {
+                images: false,
+                ocr: OcrMode::Off,
+                engine: None,
+            },
+        };
+        Shared {
+            launch: Launch {
+                executable: None,
+                setup,
+            },
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            starts: watch::Sender::new(0),
+        }
+    }
+
+    /// Else nobody would start another one.
+    #[test]
+    fn a_template_that_takes_no_commands_is_left_though_it_lives() {
+        let shared = Arc::new(shared());
+        let (control, _alive) = UnixStream::pair().unwrap();
+        let reports = control.try_clone().unwrap();
+        assert!(shared.install(control.try_clone().unwrap()));
+        let (left, has_left) = mpsc::channel();
+        let listening = Arc::clone(&shared);
+        thread::spawn(move || {
+            listening.listen(&reports);
+            let _ = left.send(());
+        });
+        control.shutdown(Shutdown::Write).unwrap();
+        let document = File::open("/dev/null").unwrap();
+        assert!(shared.try_fork(&document, 0).unwrap().is_none());
+        has_left.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(shared.state().wanted);
+    }
+
+    #[test]
+    fn a_template_that_comes_up_too_late_is_not_taken() {
+        let shared = shared();
+        shared.state().closed = true;
+        let (control, _theirs) = UnixStream::pair().unwrap();
+        assert!(!shared.install(control));
+        assert!(shared.state().control.is_none());
+    }
 }

@@ -162,3 +162,42 @@ impl Window {
 fn broken() -> ExtractError {
     ExtractError::transient("the PDF reader failed unexpectedly; the log has the cause")
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::join;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_given_back_is_given_out_again_before_anything_else() {
+        let window = Window::new(1, 40);
+        assert_eq!(window.take(8).await, Some(1..=8));
+        assert_eq!(window.take(8).await, Some(9..=16));
+        // The first of two takers came to a scan.
+        window.give_back(4..=8);
+        assert!(window.has_returned());
+        assert_eq!(window.unassigned(), 24 + 5);
+        // A part of it, and the rest.
+        assert_eq!(window.take(2).await, Some(4..=5));
+        assert_eq!(window.unassigned(), 24 + 3);
+        assert_eq!(window.take(8).await, Some(6..=8));
+        assert!(!window.has_returned());
+        // So did the second, on the last of its pages.
+        #[allow(clippy::reversed_empty_ranges, reason = "as the worker gives it")]
+        window.give_back(17..=16);
+        assert!(!window.has_returned());
+        assert_eq!(window.take(100).await, Some(17..=40));
+        assert_eq!(window.take(1).await, None);
+    }
+
+    #[tokio::test]
+    async fn one_who_waits_for_the_consumer_gets_what_another_gives_back() {
+        let window = Window::new(1, 200);
+        assert_eq!(window.take(WINDOW_PAGES).await, Some(1..=WINDOW_PAGES));
+        assert_eq!(window.take(1).now_or_never(), None, "it is full");
+        let (taken, ()) = join!(window.take(16), async { window.give_back(10..=20) });
+        assert_eq!(taken, Some(10..=20));
+    }
+}

@@ -11,15 +11,13 @@ use tokio::time::Instant;
 
 use super::budget::{self, Slot};
 use super::child::{Broken, Child, Skill, lost_again};
-use super::document::Document;
+use super::document::{Document, OCR_TIME};
 use crate::death::Death;
 
 /// How long a document keeps a core that others wait for.
 const TURN: Duration = Duration::from_millis(500);
 /// How long a child is used. Its CPU time is limited for its whole life, so that must not be forever.
 const MAX_AGE: Duration = Duration::from_secs(300);
-/// Of a page, until it is known better.
-const OCR_TIME: Duration = Duration::from_millis(500);
 
 pub(super) struct Worker {
     document: Arc<Document>,
@@ -56,7 +54,8 @@ impl Worker {
     pub(super) fn first(document: Arc<Document>, slot: Slot, child: Child) -> Self {
         let mut worker = Self::helper(document, slot);
         worker.is_helper = false;
-        *worker.place().child(Skill::Text) = Some(child);
+        let skill = worker.document.source.skill;
+        *worker.place().child(skill) = Some(child);
         worker
     }
 
@@ -118,7 +117,7 @@ impl Worker {
     /// Tells how many it has read; on an error, at which page it stands.
     async fn read(&mut self, range: RangeInclusive<u32>) -> Result<u32, (u32, ExtractError)> {
         let (first, mut last) = range.into_inner();
-        let (mut page, mut skill, mut suspect) = (first, Skill::Text, None);
+        let (mut page, mut skill, mut suspect) = (first, self.document.source.skill, None);
         while page <= last {
             // A page that has killed a child is tried alone.
             let until = if suspect == Some(page) { page } else { last };
@@ -276,7 +275,6 @@ fn failed(number: u32, cause: String) -> ExtractedPage {
         },
         text: String::new(),
         failure: Some(cause),
-        thumbnail: None,
         images: Vec::new(),
     }
 }

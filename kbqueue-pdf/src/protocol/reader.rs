@@ -1,7 +1,5 @@
 //! The host's half: bytes into frames, or a reason why they are none.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kbqueue_core::extract::{ExtractedImage, ExtractedPage};
 use kbqueue_core::output::{PageSource, Provenance};
@@ -9,11 +7,8 @@ use kbqueue_core::{ExtractError, Properties};
 
 use super::{
     Frame, IMAGE_TYPES, MAX_CAUSES, MAX_FRAME_BYTES, MAX_IMAGES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES,
-    MAX_PROPERTIES, MAX_TEXT_BYTES, Malformed, NEEDS_OCR, OPENED, PAGE, REFUSED,
+    MAX_PAGES, MAX_PROPERTIES, MAX_TEXT_BYTES, Malformed, NEEDS_OCR, OPENED, PAGE, REFUSED,
 };
-
-/// Longest that a child may have a document wait for.
-const MAX_SNOOZE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes a frame of a message without its length.
 pub(crate) fn decode(message: &[u8]) -> Result<Frame, Malformed> {
@@ -37,7 +32,7 @@ pub(crate) fn decode(message: &[u8]) -> Result<Frame, Malformed> {
 
 fn opened(input: &mut Input<'_>) -> Result<Frame, Malformed> {
     let total_pages = input.u32()?;
-    if total_pages == 0 {
+    if !(1..=MAX_PAGES).contains(&total_pages) {
         return Err(Malformed::Value);
     }
     let mut properties = Properties::default();
@@ -53,7 +48,6 @@ fn opened(input: &mut Input<'_>) -> Result<Frame, Malformed> {
 
 fn refused(input: &mut Input<'_>) -> Result<ExtractError, Malformed> {
     let kind = input.u8()?;
-    let delay = if kind == 2 { input.u64()? } else { 0 };
     let message = input.text(MAX_MESSAGE_BYTES)?;
     let mut causes = Vec::new();
     for _ in 0..input.count(MAX_CAUSES)? {
@@ -66,10 +60,6 @@ fn refused(input: &mut Input<'_>) -> Result<ExtractError, Malformed> {
     Ok(match kind {
         0 => ExtractError::Permanent { message, source },
         1 => ExtractError::Transient { message, source },
-        2 => ExtractError::Snooze {
-            reason: message,
-            delay: Duration::from_millis(delay).min(MAX_SNOOZE),
-        },
         _ => return Err(Malformed::Value),
     })
 }
@@ -106,10 +96,6 @@ fn page(input: &mut Input<'_>) -> Result<ExtractedPage, Malformed> {
         },
         text: input.text(MAX_TEXT_BYTES)?,
         failure: input.option(|input| input.text(MAX_MESSAGE_BYTES))?,
-        thumbnail: input.option(|input| {
-            let bytes = input.bytes(MAX_FRAME_BYTES)?;
-            Ok(Bytes::copy_from_slice(bytes))
-        })?,
         images: images(input)?,
     })
 }
@@ -156,10 +142,6 @@ impl<'a> Input<'a> {
 
     fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        self.array().map(u64::from_le_bytes)
     }
 
     fn f32(&mut self) -> Result<f32, Malformed> {

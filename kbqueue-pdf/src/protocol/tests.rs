@@ -1,5 +1,4 @@
 use std::error::Error;
-use std::time::Duration;
 
 use bytes::Bytes;
 use kbqueue_core::extract::ExtractedImage;
@@ -31,7 +30,6 @@ fn page() -> ExtractedPage {
         },
         text: "Grüße\0\u{10ffff}".to_owned(),
         failure: Some("half of it".to_owned()),
-        thumbnail: Some(Bytes::from_static(b"small")),
         images: vec![
             image(),
             ExtractedImage {
@@ -104,14 +102,6 @@ fn errors_keep_their_kind_and_their_causes() {
         decode(body(&encode_refused(&error))),
         Ok(Frame::Refused(ExtractError::Permanent { message, source: None })) if message == "never"
     ));
-    let error = ExtractError::Snooze {
-        reason: "later".to_owned(),
-        delay: Duration::MAX,
-    };
-    assert!(matches!(
-        decode(body(&encode_refused(&error))),
-        Ok(Frame::Refused(ExtractError::Snooze { delay, .. })) if delay.as_secs() == 86_400
-    ));
 }
 
 #[test]
@@ -148,8 +138,14 @@ fn what_no_honest_child_says_is_refused() {
         refusal(|page| page.images[1].media_type = "text/html".to_owned()),
         Malformed::Value
     );
-    let opened = encode_opened(0, &Properties::default());
-    assert_eq!(decode(body(&opened)).unwrap_err(), Malformed::Value);
+    for total_pages in [0, MAX_PAGES + 1, u32::MAX] {
+        let opened = encode_opened(total_pages, &Properties::default());
+        assert_eq!(decode(body(&opened)).unwrap_err(), Malformed::Value);
+    }
+    // A document that is to wait would be out of the way for as long as its child likes.
+    let mut snooze = encode_refused(&ExtractError::permanent("later"));
+    snooze[LENGTH_BYTES + 1] = 2;
+    assert_eq!(decode(body(&snooze)).unwrap_err(), Malformed::Value);
     assert_eq!(decode(&[9]).unwrap_err(), Malformed::Kind);
     assert_eq!(decode(&[]).unwrap_err(), Malformed::Short);
 }
@@ -165,7 +161,7 @@ fn a_claim_of_length_costs_nothing() {
     text.extend(u32::MAX.to_le_bytes());
     assert_eq!(decode(&text).unwrap_err(), Malformed::Length);
     let mut pictures = pictures;
-    pictures.extend([0, 0, 0, 0, 0, 0]);
+    pictures.extend([0, 0, 0, 0, 0]);
     pictures.extend(10_000_u32.to_le_bytes());
     assert_eq!(decode(&pictures).unwrap_err(), Malformed::Short);
 }
@@ -213,9 +209,9 @@ fn damaged_frames_are_frames_or_refused() {
     properties
         .0
         .insert("title".to_owned(), "A title".to_owned());
-    let error = ExtractError::Snooze {
-        reason: "later".to_owned(),
-        delay: Duration::from_secs(5),
+    let error = ExtractError::Transient {
+        message: "later".to_owned(),
+        source: Some(std::io::Error::other("full").into()),
     };
     for message in [
         encode_page(page()),

@@ -31,11 +31,8 @@ pub(crate) fn encode_refused(error: &ExtractError) -> Vec<u8> {
     let mut message = Message::new(REFUSED);
     match error {
         ExtractError::Permanent { .. } => message.u8(0),
-        ExtractError::Transient { .. } => message.u8(1),
-        ExtractError::Snooze { delay, .. } => {
-            message.u8(2);
-            message.u64(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        }
+        // No child has a document wait.
+        ExtractError::Transient { .. } | ExtractError::Snooze { .. } => message.u8(1),
     }
     message.text(&error.to_string(), MAX_MESSAGE_BYTES);
     let mut causes = Vec::new();
@@ -78,8 +75,6 @@ pub(crate) fn encode_page(page: ExtractedPage) -> Vec<u8> {
     message.option(page.failure.as_deref(), |m, failure| {
         m.text(failure, MAX_MESSAGE_BYTES);
     });
-
-    message.option(page.thumbnail.as_deref(), Message::bytes);
 
     let mut room = MAX_FRAME_BYTES - message.0.len();
     let images = page
@@ -125,10 +120,6 @@ impl Message {
     }
 
     fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
         self.0.extend(value.to_le_bytes());
     }
 

@@ -85,7 +85,6 @@ fn page(number: u32, outcome: io::Result<String>) -> ExtractedPage {
         },
         text,
         failure,
-        thumbnail: None,
         images: Vec::new(),
     }
 }
@@ -139,6 +138,8 @@ fn perform(line: &str) -> io::Result<String> {
         ["garbage"] => session().write_all(b"\x05\0\0\0\x03spam")?,
         ["huge"] => session().write_all(&u32::MAX.to_le_bytes())?,
         ["empty"] => session().write_all(&[0; 4])?,
+        // An opening with more pages than can be counted on.
+        ["boast"] => session().write_all(b"\x09\0\0\0\x01\xff\xff\xff\xff\0\0\0\0")?,
         ["half"] => {
             session().write_all(b"\xff\0\0\0\x03")?;
             process::exit(0);

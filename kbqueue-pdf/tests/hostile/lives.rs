@@ -94,7 +94,8 @@ async fn more_documents_than_cores_take_turns_and_none_starves() {
     let scripts: Vec<Vec<String>> = (0..8)
         .map(|n| {
             let mut script = vec!["ok".to_owned()];
-            script.extend((0..60).map(|_| format!("large {}", 100_000 + n)));
+            // More than the window holds, of pages and of bytes.
+            script.extend((0..100).map(|_| format!("large {}", 200_000 + n)));
             script
         })
         .collect();
@@ -106,9 +107,23 @@ async fn more_documents_than_cores_take_turns_and_none_starves() {
     .await;
     for (n, extraction) in opened.into_iter().enumerate().rev() {
         let pages: Vec<_> = extraction.pages.map(Result::unwrap).collect().await;
-        assert_eq!(pages.len(), 60);
-        assert!(pages.iter().all(|page| page.text.len() == 100_000 + n));
+        assert_eq!(pages.len(), 100);
+        assert!(pages.iter().all(|page| page.text.len() == 200_000 + n));
     }
+}
+
+/// A child without OCR would say of each page that it takes some.
+#[tokio::test]
+#[cfg(feature = "ocr")]
+async fn where_every_page_takes_ocr_the_first_child_has_it() {
+    let mut options = own_options(7);
+    options.ocr = kbqueue_pdf::OcrMode::Always;
+    let mut extraction = open(options, &["ok", "pid", "sleep"]).await.unwrap();
+    let page = extraction.pages.next().await.unwrap().unwrap();
+    let template = parent_of(page.text.parse().unwrap()).unwrap();
+    let arguments = fs::read_to_string(format!("/proc/{template}/cmdline")).unwrap();
+    let languages = arguments.split('\0').any(|argument| argument == "eng");
+    assert!(languages, "{arguments:?}");
 }
 
 #[tokio::test]
