@@ -146,6 +146,7 @@ macro_rules! __library_promises {
                 images_are_of_a_document_a_page_a_size_and_a_date,
                 a_search_finds_chunks_with_all_its_words,
                 hits_are_listed_newest_first,
+                what_is_far_behind_is_found,
                 nothing_in_a_search_is_an_operator,
                 only_what_readers_see_is_found,
             }

@@ -210,6 +210,34 @@ pub async fn hits_are_listed_newest_first(store: &dyn Library, _: &TestClock) {
     assert_eq!(positions(store, "nowhere").await, []);
 }
 
+/// However much has to be looked at for a hit, whoever goes on finds it: many documents, and one of many
+/// chunks and images.
+pub async fn what_is_far_behind_is_found(store: &dyn Library, _: &TestClock) {
+    let mut long = started(store, document()).await;
+    let mut checkpoint = long.next();
+    checkpoint.chunks = (0..2100).map(chunk).collect();
+    checkpoint.chunks[2050].text = "a needle".to_owned();
+    checkpoint.cursor.chunks = 2100;
+    checkpoint.images = (0..450).map(image).collect();
+    checkpoint.images[430].page = 777;
+    checkpoint.cursor.images = 450;
+    long.send(checkpoint).await;
+    let empty = (0..230).map(|_| document()).collect();
+    store.enqueue(empty).await.expect("they are taken in");
+    let needle = [(long.id, 2050)];
+    assert_eq!(positions(store, "needle").await, needle);
+    let found = hits(store, SearchQuery::new(QueueName::default(), "needle"), 1).await;
+    assert_eq!(found.iter().map(Hit::position).collect::<Vec<_>>(), needle);
+    let mut on_page = ImageQuery::new(QueueName::default());
+    on_page.page = Some(777);
+    assert_eq!(
+        image_positions(store, on_page.clone()).await,
+        [(long.id, 430)]
+    );
+    on_page.document = Some(long.id);
+    assert_eq!(image_positions(store, on_page).await, [(long.id, 430)]);
+}
+
 /// Whatever a person types is taken for words: no operator, no wildcard, no quotes, no error.
 pub async fn nothing_in_a_search_is_an_operator(store: &dyn Library, _: &TestClock) {
     let id = of_texts(store, document(), &["black OR white", "black", "a NEAR b"]).await;

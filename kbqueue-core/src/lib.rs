@@ -31,6 +31,7 @@ pub mod retry;
 pub mod schedule;
 pub mod state;
 pub mod store;
+mod walk;
 
 pub use blob::{BlobError, BlobRef, BlobStore};
 pub use chunk::ChunkOptions;

@@ -14,6 +14,7 @@ use crate::document::DocumentId;
 use crate::output::{Chunk, Image};
 use crate::queue::QueueName;
 use crate::store::{Result, Store};
+use crate::walk;
 
 /// Longer words are cut here, in letters: no index is to refuse one.
 const LONGEST_WORD: usize = 64;
@@ -30,14 +31,21 @@ const SNIPPET: usize = 240;
 /// - Newest document (by id) first; within one document by ordinal.
 /// - [`Listing::next`] says whether there may be more. A store that has to look at much may answer fewer
 ///   than asked for, even none, with a next position; whoever goes on there misses nothing.
+///
+/// What a store does not write itself reads document by document, at most 100 documents and about 2,000
+/// outputs a call.
 #[async_trait]
 pub trait Library: Store {
     /// Images of all documents of a queue.
-    async fn all_images(&self, query: ImageQuery) -> Result<Listing<FoundImage>>;
+    async fn all_images(&self, query: ImageQuery) -> Result<Listing<FoundImage>> {
+        walk::all_images(self, query).await
+    }
 
     /// Chunks of all documents of a queue in which all words of the query occur. A query without words
     /// finds nothing.
-    async fn search(&self, query: SearchQuery) -> Result<Listing<Hit>>;
+    async fn search(&self, query: SearchQuery) -> Result<Listing<Hit>> {
+        walk::search(self, query).await
+    }
 }
 
 /// Names an output among those of all documents: its document and its ordinal.

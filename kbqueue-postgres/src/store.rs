@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kbqueue_core::error::chain;
+use kbqueue_core::library::Library;
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
@@ -266,6 +267,8 @@ macro_rules! transact {
     }};
 }
 pub(crate) use transact;
+
+impl Library for PostgresStore {}
 
 #[async_trait]
 impl Store for PostgresStore {

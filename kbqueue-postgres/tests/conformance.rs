@@ -15,3 +15,5 @@ async fn open(clock: Clock) -> (PostgresStore, Schema) {
 kbqueue_conformance::suite!(open);
 kbqueue_conformance::outbox_suite!(open);
 kbqueue_conformance::schedules_suite!(open);
+
+kbqueue_conformance::library_suite!(open);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kbqueue_core::library::Library;
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
@@ -155,6 +156,8 @@ impl RedisStore {
             .collect()
     }
 }
+
+impl Library for RedisStore {}
 
 #[async_trait]
 impl Store for RedisStore {

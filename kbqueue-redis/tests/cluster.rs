@@ -7,6 +7,7 @@ use kbqueue_tests::redis;
 kbqueue_conformance::suite!(store);
 kbqueue_conformance::outbox_suite!(store);
 kbqueue_conformance::schedules_suite!(store);
+kbqueue_conformance::library_suite!(store);
 
 async fn store(clock: Clock) -> (RedisStore, ()) {
     let options = RedisOptions::parse(redis::shared_cluster()).expect("it is a URL");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kbqueue_core::library::Library;
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
     Checkpoint, ClaimRequest, Claims, Control, Directive, DocumentQuery, Enqueued, OutputQuery,
@@ -181,6 +182,8 @@ macro_rules! writing {
 }
 
 pub(crate) use writing;
+
+impl Library for SqliteStore {}
 
 #[async_trait]
 impl Store for SqliteStore {

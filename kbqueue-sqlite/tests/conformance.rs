@@ -15,3 +15,5 @@ kbqueue_conformance::suite!(open);
 kbqueue_conformance::outbox_suite!(open);
 
 kbqueue_conformance::schedules_suite!(open);
+
+kbqueue_conformance::library_suite!(open);

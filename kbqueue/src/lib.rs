@@ -60,13 +60,13 @@ pub use kbqueue_webhook as webhook;
 /// - `postgres://USER:PASSWORD@HOST/DATABASE` (feature `postgres`);
 /// - `redis://HOST:PORT` (feature `redis`), or the address of any node of a Redis Cluster.
 ///
-/// It answers with what every store is. [`Outbox`](outbox::Outbox) and
-/// [`Schedules`](schedule::Schedules) are traits of the stores' own types.
+/// Each of them is a [`Store`](store::Store), an [`Outbox`](outbox::Outbox), a
+/// [`Schedules`](schedule::Schedules) and a [`Library`](library::Library).
 ///
 /// # Errors
 /// [`StoreError::Unusable`] where the address names no store that this build knows, or one that it
 /// cannot work with; [`StoreError::Unavailable`] where it does not answer.
-pub async fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn connect(url: &str) -> Result<Arc<dyn FullStore>, StoreError> {
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     let kind = match scheme {
         Some("postgresql") => Some("postgres"),
