@@ -144,7 +144,9 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
 impl Place {
     async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         let store = kbqueue::connect(&self.store).await;
-        store.map_err(|error| Failure::about(&format!("--store {}", self.store), &error))
+        let store: Arc<dyn Store> =
+            store.map_err(|error| Failure::about(&format!("--store {}", self.store), &error))?;
+        Ok(store)
     }
 
     fn blobs(&self) -> Result<BlobStore, Failure> {
