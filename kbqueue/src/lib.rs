@@ -60,7 +60,7 @@ pub use kbqueue_webhook as webhook;
 /// - `postgres://USER:PASSWORD@HOST/DATABASE` (feature `postgres`);
 /// - `redis://HOST:PORT` (feature `redis`), or the address of any node of a Redis Cluster.
 ///
-/// Each of them is a [`Store`](store::Store), an [`Outbox`](outbox::Outbox), a
+/// Each of them is a [`Store`], an [`Outbox`](outbox::Outbox), a
 /// [`Schedules`](schedule::Schedules) and a [`Library`](library::Library).
 ///
 /// # Errors
