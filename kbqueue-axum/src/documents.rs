@@ -6,19 +6,25 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use kbqueue_core::store::{Control, DocumentQuery};
+use jiff::Timestamp;
+use kbqueue_core::store::{Change, Control, DocumentQuery};
 use kbqueue_core::{ChunkOptions, Document, DocumentId, QueueName, StoreError, StoreExt};
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::body;
-use crate::dto::{Affected, DocumentBody, DocumentsPage, DocumentsQuery, ProblemBody, QueueQuery};
+use crate::dto::{
+    Affected, DocumentBody, DocumentsPage, DocumentsQuery, ProblemBody, QueueQuery, Status,
+};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
 pub(crate) const MAX_LIMIT: u32 = 500;
 const MAX_BULK: usize = 1000;
+/// How many documents a call by filter changes: answers take no longer than clients wait.
+const MAX_FILTERED: u32 = 1000;
 /// Documents that are looked at at once: stores have only so many connections.
 const READS: usize = 16;
 
@@ -53,8 +59,46 @@ pub(crate) struct Bulk {
     #[schema(inline)]
     action: Action,
     /// To which. Those that are not there, or whose state forbids it, are passed over.
+    #[serde(default)]
     #[schema(value_type = Vec<Uuid>, min_items = 1, max_items = 1000)]
-    ids: Vec<DocumentId>,
+    ids: Option<Vec<DocumentId>>,
+    /// Instead of `ids`: to all of the queue's documents that are like this, newest first.
+    #[serde(default)]
+    #[schema(inline)]
+    filter: Option<Filter>,
+    /// With a filter: only those older than this document, which is `next` of the call before.
+    #[serde(default)]
+    #[schema(value_type = Option<Uuid>)]
+    after: Option<DocumentId>,
+}
+
+/// Which documents; all of them where it is empty.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct Filter {
+    /// In this state only.
+    #[schema(inline)]
+    state: Option<Status>,
+    /// Of this tenant only.
+    tenant: Option<String>,
+    /// Whose file names begin with this.
+    name: Option<String>,
+}
+
+/// What is to be different about a document. What is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Patch {
+    /// Higher goes first within its tenant.
+    #[serde(default)]
+    priority: Option<i16>,
+    /// Any JSON but null.
+    #[serde(default)]
+    metadata: Option<Value>,
+    /// Not before this time; of a queued document only.
+    #[serde(default)]
+    available_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -81,6 +125,8 @@ pub(crate) async fn list(
     let mut query = DocumentQuery::default();
     query.queue = Some(asked.queue.unwrap_or_else(|| state.default_queue()));
     query.state = asked.state.map(Into::into);
+    query.tenant = asked.tenant;
+    query.name = asked.name;
     query.after = asked.after;
     // One more than asked for tells whether another page follows.
     query.limit = limit + 1;
@@ -176,6 +222,35 @@ pub(crate) async fn rechunk(
     control(&state, id, queue, Control::Rechunk(options)).await
 }
 
+/// Change what is said of a document
+///
+/// Its priority and metadata in any state; when it is due, while it is queued.
+#[utoipa::path(
+    patch, path = "/documents/{id}", tag = "documents", params(("id" = Uuid, Path), QueueQuery),
+    request_body = Patch,
+    responses(
+        (status = 200, body = DocumentBody),
+        (status = 409, description = "`available_at` of a document that is not queued", content_type = "application/problem+json", body = ProblemBody),
+        (status = 415, description = "The body is not JSON", content_type = "application/problem+json", body = ProblemBody),
+    )
+)]
+pub(crate) async fn change(
+    State(state): State<ApiState>,
+    id: Result<Path<DocumentId>, PathRejection>,
+    query: Result<Query<QueueQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DocumentBody>, Problem> {
+    let (id, queue) = (id?.0, query?.0.queue);
+    let asked: Patch = body::json(&headers, body)?;
+    let change = Change {
+        priority: asked.priority,
+        metadata: asked.metadata,
+        available_at: asked.available_at,
+    };
+    control(&state, id, queue, Control::Change(change)).await
+}
+
 /// Delete a document
 ///
 /// With all that was made of it. Not while it is processing: cancel it first.
@@ -196,6 +271,8 @@ pub(crate) async fn delete(
 }
 
 /// Retry, cancel or delete many documents
+///
+/// By their ids, or by a filter: then 1,000 a call, and `next` says where to go on.
 #[utoipa::path(
     post, path = "/documents/bulk", tag = "documents", params(QueueQuery), request_body = Bulk,
     responses(
@@ -210,23 +287,41 @@ pub(crate) async fn bulk(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Affected>, Problem> {
     let queue = query?.0.queue;
-    let Bulk { action, ids } = body::json(&headers, body)?;
-    if !(1..=MAX_BULK).contains(&ids.len()) {
-        return Err(Problem::invalid(format!("ids takes 1 to {MAX_BULK} ids")));
-    }
-    let control = match action {
+    let asked: Bulk = body::json(&headers, body)?;
+    let control = match asked.action {
         Action::Retry => Control::Retry {
             from_scratch: false,
         },
         Action::Cancel => Control::Cancel,
         Action::Delete => Control::Delete,
     };
-    let ids = match queue {
-        Some(queue) => of_queue(&state, ids, &queue).await?,
-        None => ids,
+    let (affected, next) = match (asked.ids, asked.filter) {
+        (Some(ids), None) if asked.after.is_none() => {
+            if !(1..=MAX_BULK).contains(&ids.len()) {
+                return Err(Problem::invalid(format!("ids takes 1 to {MAX_BULK} ids")));
+            }
+            let ids = match queue {
+                Some(queue) => of_queue(&state, ids, &queue).await?,
+                None => ids,
+            };
+            (state.store.control_each(ids, control).await?, None)
+        }
+        (None, Some(filter)) => {
+            let mut query = DocumentQuery::default();
+            query.queue = Some(queue.unwrap_or_else(|| state.default_queue()));
+            query.state = filter.state.map(Into::into);
+            query.tenant = filter.tenant;
+            query.name = filter.name;
+            query.after = asked.after;
+            query.limit = MAX_FILTERED;
+            state.store.control_page(query, control).await?
+        }
+        _ => {
+            let needed = "a bulk call takes either ids, or a filter with or without after";
+            return Err(Problem::invalid(needed));
+        }
     };
-    let affected = state.store.control_each(ids, control).await?;
-    Ok(Json(Affected { affected }))
+    Ok(Json(Affected { affected, next }))
 }
 
 /// Those of `ids` that are in `queue`.

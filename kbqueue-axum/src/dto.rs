@@ -50,6 +50,10 @@ pub(crate) struct DocumentsQuery {
     /// In this state only.
     #[param(inline)]
     pub(crate) state: Option<Status>,
+    /// Of this tenant only.
+    pub(crate) tenant: Option<String>,
+    /// Whose file names begin with this.
+    pub(crate) name: Option<String>,
     /// Older than this document: `next` of the page before.
     #[param(value_type = Option<Uuid>)]
     pub(crate) after: Option<DocumentId>,
@@ -417,6 +421,9 @@ pub(crate) struct DocumentsPage {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Affected {
     pub(crate) affected: u64,
+    /// Where a filter finds more than one call changes: `after` of the next call. Null where all is done.
+    #[schema(value_type = Option<Uuid>)]
+    pub(crate) next: Option<DocumentId>,
 }
 
 /// The time of an answer, in the resolution that stores keep.

@@ -14,7 +14,7 @@
 //! use kbqueue_core::{BlobStore, Extractor, Processor, ProcessorOptions, Store};
 //!
 //! fn service(
-//!     store: Arc<dyn Store>,
+//!     store: Arc<dyn Library>,
 //!     blobs: BlobStore,
 //!     extractor: Arc<dyn Extractor>,
 //! ) -> Router {
@@ -40,6 +40,7 @@ mod dto;
 mod events;
 mod fields;
 mod files;
+mod library;
 mod limiter;
 mod metrics;
 mod openapi;
@@ -158,6 +159,8 @@ fn api_routes(state: &ApiState) -> OpenApiRouter<ApiState> {
         .routes(routes!(outputs::chunks))
         .routes(routes!(outputs::pages))
         .routes(routes!(outputs::images))
+        .routes(routes!(library::all_images))
+        .routes(routes!(library::search))
         .routes(routes!(files::image))
         .routes(routes!(files::thumbnail))
         .routes(routes!(files::source));
@@ -167,6 +170,7 @@ fn api_routes(state: &ApiState) -> OpenApiRouter<ApiState> {
         .routes(routes!(documents::cancel))
         .routes(routes!(documents::retry))
         .routes(routes!(documents::rechunk))
+        .routes(routes!(documents::change))
         .routes(routes!(documents::delete))
         .layer(DefaultBodyLimit::max(body::MAX_BYTES));
     let upload = OpenApiRouter::new()

@@ -133,7 +133,7 @@ pub(crate) struct ImageBody {
 
 impl ImageBody {
     /// `base` is the path of the document's images.
-    fn new(document_id: DocumentId, base: &str, image: Image) -> Self {
+    pub(crate) fn new(document_id: DocumentId, base: &str, image: Image) -> Self {
         // The name of the content makes the address change with it: it is cached for ever.
         let url =
             |path: &str, sha256: &str| format!("{base}/{}{path}?sha256={sha256}", image.ordinal);

@@ -20,6 +20,9 @@ use crate::dto::{FileAnswer, ProblemBody};
 /// How long clients are asked to wait for a store that is away.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// How long for a full queue: until workers have taken some of it, by guess.
+const FULL_RETRY_AFTER_SECONDS: u64 = 10;
+
 /// What axum says of a page.
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -367,7 +370,9 @@ impl From<StoreError> for Problem {
             StoreError::QueueFull { .. } => {
                 let title = "The queue is full";
                 let status = StatusCode::TOO_MANY_REQUESTS;
-                Self::new(status, "queue-full", title, error.to_string())
+                let mut problem = Self::new(status, "queue-full", title, error.to_string());
+                problem.retry_after = Some(FULL_RETRY_AFTER_SECONDS);
+                problem
             }
             StoreError::Unavailable { .. } => {
                 tracing::warn!(error = chain(&error), "the store did not answer");

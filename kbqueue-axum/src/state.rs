@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kbqueue_core::{BlobStore, Processor, ProcessorOptions, QueueName, Store};
+use kbqueue_core::library::Library;
+use kbqueue_core::{BlobStore, Processor, ProcessorOptions, QueueName};
 
 use crate::auth::Tokens;
 use crate::events::Hub;
@@ -14,7 +15,7 @@ use crate::metrics::Metrics;
 /// What the routers need. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct ApiState {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Library>,
     pub(crate) blobs: BlobStore,
     pub(crate) options: Arc<ApiOptions>,
     pub(crate) processor: Option<Processor>,
@@ -74,7 +75,7 @@ impl Default for ApiOptions {
 impl ApiState {
     /// A service that takes documents in and shows them; others process them.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, blobs: BlobStore, options: ApiOptions) -> Self {
+    pub fn new(store: Arc<dyn Library>, blobs: BlobStore, options: ApiOptions) -> Self {
         let options = Arc::new(options);
         Self {
             events: Hub::new(store.clone(), options.clone()),

@@ -238,6 +238,7 @@ impl Taking {
             return Err(Fault::File(Problem::not_a_pdf()));
         }
         self.check_size(head.len() as u64)?;
+        self.check_room().await?;
         let mut upload = self.state.blobs.upload().await?;
         upload.write(&head).await?;
         drop(head);
@@ -249,6 +250,16 @@ impl Taking {
         let bytes = &self.state.metrics.upload_bytes;
         bytes.fetch_add(blob.size_bytes, Ordering::Relaxed);
         Ok(blob)
+    }
+
+    /// Refuses what a full queue would not take, before anything of it is stored.
+    async fn check_room(&self) -> Result<(), Fault> {
+        let stats = self.state.store.stats(&self.queue).await;
+        let admitted = stats.and_then(|stats| {
+            let queued = stats.counts.queued;
+            stats.settings.admit(&self.queue, queued, 1)
+        });
+        admitted.map_err(|error| Fault::File(error.into()))
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<(), Fault> {

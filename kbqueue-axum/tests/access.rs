@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use kbqueue_axum::{ApiOptions, Role, Tokens};
 use kbqueue_core::error::StoreError;
+use kbqueue_core::library::Library;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
@@ -250,6 +251,8 @@ async fn a_store_that_is_away_is_a_503_that_tells_no_secrets() {
 /// A store that does not answer.
 #[derive(Debug)]
 struct Away;
+
+impl Library for Away {}
 
 fn away<T>() -> Result<T> {
     Err(StoreError::Unavailable {

@@ -180,7 +180,11 @@ async fn many_documents_at_once() {
             json!({"action": action, "ids": ids}),
         )
         .await;
-        assert_eq!(answer.json(), json!({"affected": affected}), "{action}");
+        assert_eq!(
+            answer.json(),
+            json!({"affected": affected, "next": null}),
+            "{action}"
+        );
     }
     assert!(service.documents().await.is_empty());
     for wrong in [
@@ -202,10 +206,10 @@ async fn a_queue_is_paused_and_goes_on() {
     service.add("%PDF- one").await;
     assert_eq!(
         bare(&service, Method::GET, "/queue").await.json(),
-        json!({"paused": false})
+        settings(false)
     );
     let answer = send(&service, Method::PUT, "/queue", json!({"paused": true})).await;
-    assert_eq!(answer.json(), json!({"paused": true}));
+    assert_eq!(answer.json(), settings(true));
     assert_eq!(service.get(STATUS).await.json()["paused"], true);
     assert_eq!(service.get(PROCESS).await.json()["processed"], 0);
     send(
@@ -217,18 +221,147 @@ async fn a_queue_is_paused_and_goes_on() {
     .await;
     assert_eq!(
         bare(&service, Method::GET, "/queue").await.json(),
-        json!({"paused": true})
+        settings(true)
     );
     send(&service, Method::PUT, "/queue", json!({"paused": false})).await;
     assert_eq!(service.get(PROCESS).await.json()["processed"], 1);
     for wrong in [
-        json!({}),
         json!({"paused": 1}),
+        json!({"max_queued": -1}),
+        json!({"rate": {"documents": 0, "per_seconds": 1}}),
+        json!({"rate": {"documents": 1}}),
         json!({"paused": true, "x": 1}),
     ] {
         send(&service, Method::PUT, "/queue", wrong)
             .await
             .problem(422, "invalid-value");
+    }
+}
+
+/// Those of a queue without limits.
+fn settings(paused: bool) -> Value {
+    json!({
+        "paused": paused, "rate": null, "max_processing": null, "max_processing_per_tenant": null,
+        "max_queued": null,
+    })
+}
+
+#[tokio::test]
+async fn limits_are_set_one_by_one_and_taken_away() {
+    let service = Service::new();
+    let put = async |body: Value| send(&service, Method::PUT, "/queue", body).await.json();
+    put(json!({"rate": {"documents": 100, "per_seconds": 3600}, "max_processing": 4})).await;
+    let all = put(json!({"max_processing_per_tenant": 2, "max_queued": 1})).await;
+    let expected = json!({
+        "paused": false, "rate": {"documents": 100, "per_seconds": 3600, "burst": 1},
+        "max_processing": 4, "max_processing_per_tenant": 2, "max_queued": 1,
+    });
+    assert_eq!(all, expected);
+    assert_eq!(bare(&service, Method::GET, "/queue").await.json(), expected);
+    service.add("%PDF- one").await;
+    let answer = service.upload(Form::new().file("b.pdf", "%PDF- two")).await;
+    assert_eq!(answer.headers["retry-after"], "10");
+    answer.problem(429, "queue-full");
+    assert_eq!(service.files(1).await, 1, "nothing of it is kept");
+    let none = json!({
+        "rate": null, "max_processing": null, "max_processing_per_tenant": null, "max_queued": null,
+    });
+    assert_eq!(put(none).await, settings(false));
+    service.add("%PDF- two").await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_document_is_changed() {
+    let service = Service::new();
+    let id = service.add("%PDF- one").await;
+    let path = format!("/documents/{id}");
+    let patch = async |body: Value| send(&service, Method::PATCH, &path, body).await;
+    let later = "2030-01-01T00:00:00Z";
+    let changed =
+        patch(json!({"priority": -3, "metadata": {"a": [1]}, "available_at": later})).await;
+    let changed = changed.json();
+    assert_eq!(changed["priority"], -3);
+    assert_eq!(changed["metadata"], json!({"a": [1]}));
+    assert_eq!(changed["available_at"], later);
+    assert_eq!(
+        patch(json!({})).await.json()["priority"],
+        -3,
+        "what is left out stays"
+    );
+    for wrong in [
+        json!({"priority": 40_000}),
+        json!({"tenant": "b"}),
+        json!({"available_at": "soon"}),
+    ] {
+        patch(wrong).await.problem(422, "invalid-value");
+    }
+    bare(&service, Method::POST, &format!("{path}/cancel")).await;
+    assert_eq!(patch(json!({"priority": 5})).await.json()["priority"], 5);
+    patch(json!({"available_at": later}))
+        .await
+        .problem(409, "conflict");
+    send(
+        &service,
+        Method::PATCH,
+        &format!("{path}?queue=other"),
+        json!({}),
+    )
+    .await
+    .problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn documents_are_listed_and_changed_by_tenant_and_name() {
+    let service = Service::new();
+    for (tenant, name) in [
+        ("a", "report-1.pdf"),
+        ("a", "x-ray.pdf"),
+        ("b", "report-2.pdf"),
+    ] {
+        let form = Form::new()
+            .field("tenant", tenant)
+            .file(name, &format!("%PDF- {name}"));
+        assert_eq!(service.upload(form).await.status, 200);
+    }
+    let names = async |query: &str| {
+        let page = service
+            .get(&format!("{PREFIX}/documents?{query}"))
+            .await
+            .json();
+        let documents = page["documents"].as_array().unwrap().clone();
+        let names = documents
+            .iter()
+            .map(|d| d["filename"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names("tenant=a").await, ["x-ray.pdf", "report-1.pdf"]);
+    assert_eq!(names("name=report").await, ["report-2.pdf", "report-1.pdf"]);
+    assert_eq!(names("name=report&tenant=b").await, ["report-2.pdf"]);
+    assert_eq!(names("name=%25").await, [""; 0], "no wildcard");
+    let bulk = async |body: Value| post(&service, "/documents/bulk", body).await;
+    let filter = json!({"tenant": "a", "name": "report"});
+    let answer = bulk(json!({"action": "cancel", "filter": filter}))
+        .await
+        .json();
+    assert_eq!(answer, json!({"affected": 1, "next": null}));
+    assert_eq!(names("state=cancelled").await, ["report-1.pdf"]);
+    let newest = service.documents().await[0].id;
+    let rest = json!({"action": "cancel", "filter": {"state": "queued"}, "after": newest});
+    assert_eq!(bulk(rest).await.json()["affected"], 1, "all but the newest");
+    assert_eq!(names("state=queued").await, ["report-2.pdf"]);
+    let elsewhere = json!({"action": "delete", "filter": {}});
+    let answer = post(&service, "/documents/bulk?queue=other", elsewhere).await;
+    assert_eq!(answer.json()["affected"], 0);
+    assert_eq!(
+        bulk(json!({"action": "delete", "filter": {}})).await.json()["affected"],
+        3
+    );
+    for wrong in [
+        json!({"action": "delete", "filter": {"tennant": "a"}}),
+        json!({"action": "delete", "filter": {}, "ids": [newest]}),
+        json!({"action": "delete", "ids": [newest], "after": newest}),
+    ] {
+        bulk(wrong).await.problem(422, "invalid-value");
     }
 }
 

@@ -145,6 +145,25 @@ async fn pages_and_pictures_of_a_document() {
     let images = format!("{PREFIX}/documents/{id}/images");
     let first = service.get(&format!("{images}?limit=1")).await.json();
     assert_eq!(first["next"], 0);
+    let all = service
+        .get(&format!("{PREFIX}/images?limit=1&min_side=20"))
+        .await
+        .json();
+    assert_eq!(all["images"], first["images"], "the same addresses");
+    let next = all["next"].as_str().unwrap();
+    let rest = service
+        .get(&format!("{PREFIX}/images?after={next}"))
+        .await
+        .json();
+    assert_eq!(
+        (&rest["images"][0]["ordinal"], &rest["next"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    let none = service
+        .get(&format!("{PREFIX}/images?min_side=21"))
+        .await
+        .json();
+    assert_eq!(none["images"], serde_json::json!([]));
     let image = &first["images"][0];
     assert_eq!(image["bbox"], serde_json::json!([0.0, 0.0, 30.0, 20.0]));
     for (url, media_type, bytes) in [

@@ -136,7 +136,12 @@ async fn the_description_has_every_call_and_what_it_may_answer() {
         ("/healthz", vec!["get"]),
         (&format!("{PREFIX}/upload"), vec!["post"]),
         (&format!("{PREFIX}/documents"), vec!["get"]),
-        (&format!("{PREFIX}/documents/{{id}}"), vec!["delete", "get"]),
+        (
+            &format!("{PREFIX}/documents/{{id}}"),
+            vec!["delete", "get", "patch"],
+        ),
+        (&format!("{PREFIX}/search"), vec!["get"]),
+        (&format!("{PREFIX}/images"), vec!["get"]),
         (&format!("{PREFIX}/events"), vec!["get"]),
         (&format!("{PREFIX}/queue"), vec!["get", "put"]),
     ] {

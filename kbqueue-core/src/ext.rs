@@ -52,19 +52,30 @@ pub trait StoreExt: Store {
     /// As [`control_each`](Self::control_each), of all documents that `query` finds, whatever its limit,
     /// a batch at a time. Those enqueued meanwhile may be among them or not.
     async fn control_all(&self, mut query: DocumentQuery, control: Control) -> Result<u64> {
-        const AT_ONCE: u32 = 200;
-        query.limit = AT_ONCE;
+        query.limit = 200;
         let mut affected = 0;
         loop {
-            let found = self.documents(query.clone()).await?;
-            let ids: Vec<DocumentId> = found.iter().map(|document| document.id).collect();
-            let last = ids.len() < AT_ONCE as usize;
-            query.after = ids.last().copied().or(query.after);
-            affected += self.control_each(ids, control.clone()).await?;
-            if last {
+            let (more, next) = self.control_page(query.clone(), control.clone()).await?;
+            affected += more;
+            query.after = next;
+            if next.is_none() {
                 return Ok(affected);
             }
         }
+    }
+
+    /// As [`control_each`](Self::control_each), of the documents that `query` finds, its limit included.
+    /// Answers also with `after` of a query for the rest; `None` where there is no more.
+    async fn control_page(
+        &self,
+        query: DocumentQuery,
+        control: Control,
+    ) -> Result<(u64, Option<DocumentId>)> {
+        let limit = query.limit as usize;
+        let found = self.documents(query).await?;
+        let ids: Vec<DocumentId> = found.iter().map(|document| document.id).collect();
+        let last = ids.last().copied().filter(|_| ids.len() == limit);
+        Ok((self.control_each(ids, control).await?, last))
     }
 
     /// Waits until a document is completed, failed or cancelled.

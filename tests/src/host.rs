@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kbqueue_axum::{ApiOptions, ApiState, Tokens};
 use kbqueue_core::extract::{ExtractRequest, ExtractedImage, ExtractedPage};
+use kbqueue_core::library::Library;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::Control;
 use kbqueue_core::{
     BlobStore, ExtractError, Extraction, Extractor, MemoryStore, NewDocument, Processor,
-    ProcessorOptions, Properties, QueueName, Store, StoreExt,
+    ProcessorOptions, Properties, QueueName, StoreExt,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -26,7 +27,7 @@ pub struct Host {
     /// `http://127.0.0.1:PORT/dashboard`.
     pub dashboard: String,
     /// What it works on.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Library>,
     /// What its extractor is told.
     pub script: Arc<Script>,
     blobs: BlobStore,
@@ -59,7 +60,7 @@ impl Host {
     /// # Panics
     /// Where there is no port or no directory to be had.
     pub async fn start(tokens: Tokens) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let store: Arc<dyn Library> = Arc::new(MemoryStore::new());
         let dir = tempfile::tempdir().unwrap();
         let blobs = BlobStore::connect(&format!("file:{}", dir.path().display())).unwrap();
         let script = Arc::new(Script {

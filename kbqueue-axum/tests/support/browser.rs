@@ -8,11 +8,11 @@ use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use kbqueue_axum::{ApiOptions, ApiState, Tokens};
+use kbqueue_core::library::Library;
 use kbqueue_core::state::Outcome;
 use kbqueue_core::store::{Checkpoint, ClaimRequest, Settlement, Worker, WorkerId};
 use kbqueue_core::{
-    BlobStore, Chunk, Document, DocumentId, Image, MemoryStore, NewDocument, QueueName, Store,
-    StoreExt,
+    BlobStore, Chunk, Document, DocumentId, Image, MemoryStore, NewDocument, QueueName, StoreExt,
 };
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use super::blobs;
 /// A dashboard, mounted elsewhere than usual, and a browser's cookie.
 pub struct Browser {
     pub app: Router,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Library>,
     pub blobs: BlobStore,
     _dir: tempfile::TempDir,
     pub cookie: Option<String>,
@@ -41,7 +41,7 @@ impl Browser {
         Self::over(Arc::new(MemoryStore::new()), options)
     }
 
-    pub fn over(store: Arc<dyn Store>, options: ApiOptions) -> Self {
+    pub fn over(store: Arc<dyn Library>, options: ApiOptions) -> Self {
         let (dir, blobs) = blobs();
         let state = ApiState::new(store.clone(), blobs.clone(), options);
         let app = Router::new()

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use kbqueue_core::library::Library;
 use kbqueue_core::queue::{QueueSettings, QueueStats};
 use kbqueue_core::state::CrashLimits;
 use kbqueue_core::store::{
@@ -30,6 +31,8 @@ impl Counting {
         self.reads.fetch_add(1, Ordering::SeqCst);
     }
 }
+
+impl Library for Counting {}
 
 #[async_trait]
 impl Store for Counting {

@@ -17,11 +17,12 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kbqueue_axum::{ApiOptions, ApiState};
 use kbqueue_core::extract::{ExtractRequest, ExtractedPage};
+use kbqueue_core::library::Library;
 use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::DocumentQuery;
 use kbqueue_core::{
     BlobStore, Document, ExtractError, Extraction, Extractor, MemoryStore, Processor,
-    ProcessorOptions, Properties, Store,
+    ProcessorOptions, Properties,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -71,7 +72,7 @@ impl Extractor for FivePages {
 }
 
 pub struct Service {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Library>,
     pub dir: tempfile::TempDir,
     pub app: Router,
 }
@@ -91,7 +92,7 @@ impl Service {
         Self::over(Arc::new(MemoryStore::new()), options)
     }
 
-    pub fn over(store: Arc<dyn Store>, options: ApiOptions) -> Self {
+    pub fn over(store: Arc<dyn Library>, options: ApiOptions) -> Self {
         let (dir, blobs) = blobs();
         let processor = Processor::new(
             store.clone(),
