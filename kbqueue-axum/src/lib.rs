@@ -11,7 +11,8 @@
 //!
 //! use axum::Router;
 //! use kbqueue_axum::{ApiOptions, ApiState};
-//! use kbqueue_core::{BlobStore, Extractor, Processor, ProcessorOptions, Store};
+//! use kbqueue_core::library::Library;
+//! use kbqueue_core::{BlobStore, Extractor, Processor, ProcessorOptions};
 //!
 //! fn service(
 //!     store: Arc<dyn Library>,
