@@ -1,5 +1,6 @@
 //! Reading across documents: a search in their text, and all of their images.
 
+use std::fmt;
 use std::str::FromStr;
 
 use axum::Json;
@@ -17,7 +18,7 @@ use crate::problem::Problem;
 use crate::state::ApiState;
 
 /// Longer searches are refused, in characters.
-const MAX_SEARCH: usize = 1000;
+pub(crate) const MAX_SEARCH: usize = 1000;
 
 /// Query of a search.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -70,7 +71,7 @@ pub(crate) struct ImagesParams {
 /// A position among the outputs of all documents, as clients carry it from page to page.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Place(Position);
+pub(crate) struct Place(pub(crate) Position);
 
 impl TryFrom<String> for Place {
     type Error = &'static str;
@@ -84,8 +85,15 @@ impl TryFrom<String> for Place {
     }
 }
 
-fn next((document, ordinal): Position) -> String {
-    format!("{document}:{ordinal}")
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (document, ordinal) = self.0;
+        write!(f, "{document}:{ordinal}")
+    }
+}
+
+fn next(position: Position) -> String {
+    Place(position).to_string()
 }
 
 /// One page of hits, of the newest document first.

@@ -36,6 +36,8 @@ async fn pages_show_everything_and_escape_what_others_wrote() {
         (format!("/documents/{good}/pdf?page=2"), "/source#page=2"),
         (format!("/documents/{bad}"), "Why it failed"),
         ("/images".to_owned(), "Figure 0"),
+        ("/search".to_owned(), "all words occur"),
+        ("/search?q=nowhere".to_owned(), "Nothing found"),
         ("/upload".to_owned(), "drop them here"),
     ];
     for (path, text) in paths {
@@ -337,4 +339,101 @@ async fn at_its_usual_place_too_problems_are_pages() {
     assert!(missing.html.contains("<main"), "{}", missing.html);
     let home = browser.send(send(Method::GET, "/", "")).await;
     assert_eq!(home.headers[LOCATION], "/dashboard");
+}
+
+#[tokio::test]
+async fn a_search_shows_where_the_words_stand() {
+    let mut browser = Browser::new(Tokens::default());
+    let id = browser.document("<i>report</i>.pdf").await;
+    browser.work(Outcome::Complete).await;
+    let page = browser.get("/search?q=FIRST+line").await;
+    assert!(page.html.contains("<mark>first</mark>"), "{}", page.html);
+    assert!(page.html.contains("<mark>line</mark>"));
+    assert!(page.html.contains("&#60;b&#62;"), "text stays text");
+    assert!(page.html.contains(&format!("/documents/{id}/chunks#c-0")));
+    assert!(page.html.contains(&format!("/documents/{id}/pdf?page=1")));
+    let long = browser
+        .get(&format!("/search?q={}", "x".repeat(1001)))
+        .await;
+    assert_eq!(long.status, 422);
+    assert_eq!(browser.get("/search?after=x").await.status, 400);
+}
+
+#[tokio::test]
+async fn limits_and_metadata_are_edited() {
+    let mut browser = Browser::new(Tokens::default());
+    let id = browser.document("a.pdf").await;
+    let token = browser.form_token().await;
+    let form = "documents=100&per_seconds=60&burst=&max_processing=4&max_processing_per_tenant=&max_queued=9";
+    let page = browser
+        .post(
+            "/queue/limits",
+            &format!("form_token={token}&queue=default&{form}"),
+        )
+        .await;
+    assert_eq!(page.status, 303, "{}", page.html);
+    let queue = QueueName::default();
+    let settings = browser.store.stats(&queue).await.unwrap().settings;
+    let rate = settings.rate.unwrap();
+    assert_eq!(
+        (
+            rate.documents.get(),
+            rate.per_seconds.get(),
+            rate.burst.get()
+        ),
+        (100, 60, 1)
+    );
+    let limits = (
+        settings.max_processing,
+        settings.max_processing_per_tenant,
+        settings.max_queued,
+    );
+    assert_eq!(limits, (Some(4), None, Some(9)));
+    assert!(
+        browser
+            .get("")
+            .await
+            .html
+            .contains("name=\"max_queued\" min=\"0\" value=\"9\"")
+    );
+    for wrong in [
+        "documents=1",
+        "documents=0&per_seconds=1",
+        "max_queued=many",
+        "max_processing=-1",
+    ] {
+        let page = browser
+            .post(
+                "/queue/limits",
+                &format!("form_token={token}&queue=default&{wrong}"),
+            )
+            .await;
+        assert_eq!(page.status, 422, "{wrong}");
+    }
+    assert_eq!(
+        browser.store.stats(&queue).await.unwrap().settings,
+        settings,
+        "nothing changed"
+    );
+
+    let path = format!("/documents/{id}/change");
+    let form = format!("form_token={token}&priority=-7&metadata=%7B%22ward%22%3A%203%7D");
+    assert_eq!(browser.post(&path, &form).await.status, 303);
+    let document = browser.store.find(id).await.unwrap();
+    assert_eq!(
+        (document.priority, &document.metadata["ward"]),
+        (-7, &3.into())
+    );
+    let broken = browser
+        .post(
+            &path,
+            &format!("form_token={token}&priority=1&metadata=%7B"),
+        )
+        .await;
+    assert_eq!(broken.status, 422);
+    assert!(
+        broken.html.contains("the metadata is no JSON"),
+        "{}",
+        broken.html
+    );
 }

@@ -1,12 +1,15 @@
 //! What changes something.
 
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request, State};
 use axum::response::Response;
 use kbqueue_core::error::chain;
-use kbqueue_core::store::Control;
-use kbqueue_core::{ChunkOptions, DocumentId, StoreExt};
+use kbqueue_core::store::{Change as DocumentChange, Control};
+use kbqueue_core::{ChunkOptions, DocumentId, QueueSettings, Rate, StoreExt};
 
 use super::list::{self, ListQuery, newest};
 use super::shell::{Around, Section, Shell};
@@ -60,6 +63,52 @@ impl Change {
         number.ok_or_else(|| Problem::invalid(format!("{name} has to be a number")))
     }
 
+    /// A number, or nothing at all.
+    fn limit<N: FromStr>(&self, name: &str) -> Result<Option<N>, Problem> {
+        let text = self.field(name).unwrap_or_default().trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |_| Problem::invalid(format!("{name}: {text:?} is no number that fits"));
+        text.parse().map(Some).map_err(invalid)
+    }
+
+    /// Takes over the limits that the form has; a field left empty takes one away.
+    fn limits(&self, settings: &mut QueueSettings) -> Result<(), Problem> {
+        settings.rate = match (self.limit("documents")?, self.limit("per_seconds")?) {
+            (Some(documents), Some(per_seconds)) => {
+                let burst = self.limit("burst")?.unwrap_or(NonZeroU32::MIN);
+                Some(Rate {
+                    documents,
+                    per_seconds,
+                    burst,
+                })
+            }
+            (None, None) => None,
+            _ => {
+                let needed = "a rate takes both: how many documents, and in how many seconds";
+                return Err(Problem::invalid(needed));
+            }
+        };
+        settings.max_processing = self.limit("max_processing")?;
+        settings.max_processing_per_tenant = self.limit("max_processing_per_tenant")?;
+        settings.max_queued = self.limit("max_queued")?;
+        Ok(())
+    }
+
+    /// What the form says of a document anew.
+    fn of_document(&self) -> Result<DocumentChange, Problem> {
+        let text = self.field("metadata").unwrap_or_default().trim();
+        let metadata = if text.is_empty() { "null" } else { text };
+        let metadata = serde_json::from_str(metadata)
+            .map_err(|error| Problem::invalid(format!("the metadata is no JSON: {error}")))?;
+        Ok(DocumentChange {
+            priority: self.limit("priority")?,
+            metadata: Some(metadata),
+            available_at: None,
+        })
+    }
+
     /// The list that a bulk form came from.
     fn list(&self) -> ListQuery {
         let value = |name| self.field(name).unwrap_or_default().to_owned();
@@ -79,7 +128,7 @@ impl Change {
     }
 }
 
-/// `POST /queue/{action}`: pause, resume, process.
+/// `POST /queue/{action}`: pause, resume, limits, process.
 pub(crate) async fn queue(
     State(state): State<ApiState>,
     action: Result<Path<String>, PathRejection>,
@@ -106,6 +155,13 @@ pub(crate) async fn queue(
                     "done=resumed"
                 },
             ))
+        }
+        "limits" => {
+            let queue = asked.unwrap_or_else(|| state.default_queue());
+            let mut settings = state.store.stats(&queue).await?.settings;
+            change.limits(&mut settings)?;
+            state.store.configure(&queue, settings).await?;
+            Ok(change.back(&home, "done=limits"))
         }
         "process" => {
             let processor = state.processor.clone();
@@ -139,7 +195,7 @@ struct ConfirmPage {
     fields: Vec<(String, String)>,
 }
 
-/// `POST /documents/{id}/{action}`: cancel, retry, rechunk, delete.
+/// `POST /documents/{id}/{action}`: cancel, retry, rechunk, change, delete.
 pub(crate) async fn document(
     State(state): State<ApiState>,
     path: Result<Path<(DocumentId, String)>, PathRejection>,
@@ -153,6 +209,7 @@ pub(crate) async fn document(
             let chunking = ChunkOptions::new(min, max, change.number("overlap_chars")?);
             Control::Rechunk(chunking.map_err(|error| Problem::invalid(error.to_string()))?)
         }
+        "change" => Control::Change(change.of_document()?),
         "delete" if change.field("confirmed").is_none() => {
             let action = format!("/documents/{id}/delete");
             return confirm(&state, &change, vec![id], false, action).await;

@@ -12,6 +12,7 @@ mod live;
 mod login;
 mod outputs;
 mod overview;
+mod search;
 mod session;
 mod shell;
 mod upload;
@@ -73,6 +74,7 @@ pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
         .route("/documents/{id}/source", get(outputs::source))
         .route("/documents/{id}/{action}", post(actions::document))
         .route("/images", get(gallery::page))
+        .route("/search", get(search::page))
         .route_layer(crate::timeout())
         .merge(upload)
         .merge(bulk)

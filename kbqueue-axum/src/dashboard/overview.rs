@@ -5,13 +5,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use kbqueue_core::store::DocumentQuery;
-use kbqueue_core::{QueueName, State as DocumentState};
+use kbqueue_core::{QueueName, QueueSettings, State as DocumentState};
 use serde::Deserialize;
 
 use super::list::{newest, queue};
 use super::render;
 use super::shell::{Around, Section, Shell};
 use super::view::{Card, grouped};
+use crate::auth::Role;
 use crate::dto::now;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -54,6 +55,8 @@ struct OverviewPage {
     failures: Vec<Card>,
     newest: Vec<Card>,
     upload_url: String,
+    /// The limits of the one queue that is shown, for whoever may change them.
+    limits: Option<(QueueName, QueueSettings)>,
 }
 
 /// `GET /`.
@@ -97,6 +100,13 @@ pub(crate) async fn page(
         },
         count: grouped(stats.counts.of(one)),
     });
+    let limits = match queues.as_slice() {
+        [one] if around.visitor.role == Role::Admin => {
+            let stats = state.store.stats(one).await?;
+            Some((one.clone(), stats.settings))
+        }
+        _ => None,
+    };
     let all = state.queues(None);
     let mut shell = Shell::live(&around, Section::Overview, &stats);
     if let Some(queue) = &queue {
@@ -114,6 +124,7 @@ pub(crate) async fn page(
         more_processing,
         failures: cards(failures),
         newest: cards(newest),
+        limits,
         upload_url: around.url(&format!("{}/upload", state.prefix())),
     }))
 }

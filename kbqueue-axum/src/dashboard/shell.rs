@@ -19,6 +19,7 @@ pub(crate) enum Section {
     Overview,
     Documents,
     Images,
+    Search,
     Upload,
     None,
 }
@@ -171,6 +172,7 @@ impl Shell {
             Section::Overview => "overview",
             Section::Documents => "documents",
             Section::Images => "images",
+            Section::Search => "search",
             Section::Upload => "upload",
             Section::None => "",
         };
@@ -195,6 +197,8 @@ pub(crate) fn said(query: &str) -> Option<String> {
         "paused" => return Some("Paused. Nothing new is started.".to_owned()),
         "resumed" => return Some("Resumed.".to_owned()),
         "process" => return Some("Looking for work.".to_owned()),
+        "limits" => return Some("Limits set.".to_owned()),
+        "change" => return Some("Changed.".to_owned()),
         "rechunk" => return Some("Queued, to be cut into chunks again.".to_owned()),
         "retry" => "queued again",
         "cancel" => "cancelled",
