@@ -45,6 +45,8 @@ async fn main() -> ExitCode {
         format!("{board}/documents/{processing}/images/1"),
         format!("{board}/documents/{completed}/pdf"),
         format!("{board}/images"),
+        format!("{board}/search"),
+        format!("{board}/search?q=page"),
         format!("{board}/upload"),
         format!("{board}/nothing"),
         format!("{}/login", guarded.dashboard),

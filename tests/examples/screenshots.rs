@@ -20,9 +20,10 @@ async fn main() {
         ("documents", format!("{board}/documents")),
         ("document", format!("{board}/documents/{completed}")),
         ("images", format!("{board}/images")),
+        ("search", format!("{board}/search?q=page")),
     ];
     for (looks, dark, window, shown) in [
-        ("light", false, (1280, 900), 4),
+        ("light", false, (1280, 900), 5),
         ("dark", true, (1280, 900), 1),
         ("phone", false, (500, 1000), 2),
     ] {
