@@ -29,6 +29,7 @@ pub mod processor;
 pub mod queue;
 pub mod retry;
 pub mod schedule;
+pub mod secret;
 pub mod state;
 pub mod store;
 
@@ -46,5 +47,6 @@ pub use output::{Chunk, Image, Page, Progress};
 pub use processor::{BatchReport, Processor, ProcessorOptions};
 pub use queue::{QueueName, QueueSettings, QueueStats};
 pub use retry::{Backoff, RetryPolicy};
+pub use secret::{Password, SealedPassword, SecretKey};
 pub use state::State;
 pub use store::{FullStore, Store, StoreExt};
