@@ -4,9 +4,10 @@ use futures::future::join_all;
 use kbqueue_core::document::NewDocument;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::state::Outcome;
-use kbqueue_core::store::Control;
+use kbqueue_core::store::{Change, Control, Settlement};
 use kbqueue_core::{
-    ChunkOptions, Dedupe, DocumentId, Properties, State, Store, StoreExt, TestClock,
+    ChunkOptions, Dedupe, DocumentId, Password, Properties, SecretKey, State, Store, StoreExt,
+    TestClock,
 };
 use serde_json::json;
 
@@ -47,9 +48,46 @@ pub async fn an_enqueued_document_comes_back_whole(store: &dyn Store, clock: &Te
 /// What was left out stays out: no tenant is not a tenant without a name, no metadata is null.
 pub async fn a_bare_document_stays_bare(store: &dyn Store, clock: &TestClock) {
     let stored = find(store, add(store).await).await;
-    assert_eq!((stored.tenant, stored.chunking), (None, None));
+    assert_eq!(
+        (stored.tenant, stored.chunking, stored.password),
+        (None, None, None)
+    );
     assert_eq!((stored.metadata, stored.priority), (json!(null), 0));
     assert_eq!(stored.lifecycle, Lifecycle::new(clock.now()));
+}
+
+/// What opens a document is kept as it was sealed, goes to each worker that claims it, whatever was
+/// changed meanwhile, and opens for that document alone.
+pub async fn a_sealed_password_comes_with_every_claim(store: &dyn Store, _: &TestClock) {
+    let key = SecretKey::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("a key");
+    let password = Password::new("pąssword 🔑".to_owned()).expect("a password");
+    let new = with(document(), |d| {
+        d.password = Some(password.seal(&key, d.id));
+    });
+    let id = put(store, new.clone()).await;
+    assert_eq!(find(store, id).await.password, new.password);
+    let change = Change {
+        metadata: Some(json!({"seen": true})),
+        ..Change::default()
+    };
+    control(store, id, Control::Change(change)).await;
+    for _ in 0..2 {
+        let claims = claim(store, request("w", 1)).await;
+        let claimed = &claims.documents[0];
+        assert_eq!(claimed.id, id);
+        let opened = claimed.open_password(Some(&key)).expect("it opens");
+        assert_eq!(opened, Some(password.clone()));
+        let lease = claimed.lifecycle.lease.as_ref().expect("it is claimed");
+        let settlement = Settlement {
+            document: id,
+            lease_id: lease.id,
+            outcome: Outcome::Release,
+        };
+        store.settle(vec![settlement]).await.expect("it settles");
+    }
+    // Without its password, the same content is another document.
+    let bare = with(new, |d| (d.id, d.password) = (DocumentId::new(), None));
+    put(store, bare).await;
 }
 
 /// REGRESSIONS 31: an enqueue whose answer got lost is repeated under the same id: the same document

@@ -163,6 +163,7 @@ macro_rules! __every_promise {
             enqueue {
                 an_enqueued_document_comes_back_whole,
                 a_bare_document_stays_bare,
+                a_sealed_password_comes_with_every_claim,
                 an_id_that_is_there_is_not_made_again,
                 the_same_key_answers_with_the_same_document,
                 the_same_content_answers_with_the_same_document,

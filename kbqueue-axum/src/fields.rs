@@ -2,6 +2,7 @@
 
 use axum::extract::multipart::Field;
 use jiff::Timestamp;
+use kbqueue_core::Password;
 use serde_json::Value;
 
 use crate::problem::Problem;
@@ -17,11 +18,13 @@ pub(crate) struct Settings {
     pub(crate) priority: i16,
     pub(crate) metadata: Value,
     pub(crate) available_at: Option<Timestamp>,
+    pub(crate) password: Option<Password>,
 }
 
 impl Settings {
     /// Takes one field in. A name that is not known is refused: a misspelt one would go unnoticed.
-    pub(crate) async fn take(&mut self, field: Field<'_>) -> Result<(), Problem> {
+    /// `has_key`: whether passwords can be sealed here.
+    pub(crate) async fn take(&mut self, field: Field<'_>, has_key: bool) -> Result<(), Problem> {
         let name = field.name().unwrap_or_default().to_owned();
         let invalid = |why: &dyn std::fmt::Display| Problem::invalid(format!("{name}: {why}"));
         match name.as_str() {
@@ -52,7 +55,20 @@ impl Settings {
                 self.available_at =
                     Some(time.map_err(|_| invalid(&"takes a time such as 2026-01-31T12:00:00Z"))?);
             }
-            "password" => return Err(invalid(&"passwords are not supported yet")),
+            "password" => {
+                let password = text(field).await?;
+                // A form that has the field sends it empty where nobody filled it in.
+                if password.is_empty() {
+                    return Ok(());
+                }
+                if !has_key {
+                    return Err(invalid(
+                        &"this server has no secret key to seal it with: set KBQUEUE_SECRET_KEY for it and \
+                          its workers, or upload the file without its encryption",
+                    ));
+                }
+                self.password = Some(Password::new(password).map_err(|error| invalid(&error))?);
+            }
             _ => {
                 return Err(Problem::invalid(format!(
                     "there is no field {name:?}; files go into parts named files"

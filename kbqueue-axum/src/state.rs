@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kbqueue_core::library::Library;
-use kbqueue_core::{BlobStore, Processor, ProcessorOptions, QueueName};
+use kbqueue_core::{BlobStore, Processor, ProcessorOptions, QueueName, SecretKey};
 
 use crate::auth::Tokens;
 use crate::events::Hub;
@@ -51,7 +51,8 @@ pub struct ApiOptions {
     /// with the document that has it. Default: true.
     pub dedupe_content: bool,
     /// What queue status shows as `processor_config`, and the queues: the first one takes uploads that
-    /// name none, and status covers them all. [`ApiState::with_processor`] sets it.
+    /// name none, and status covers them all; and the secret key, without which uploads with a password
+    /// are refused. [`ApiState::with_processor`] sets it.
     pub processing: ProcessorOptions,
 }
 
@@ -116,6 +117,11 @@ impl ApiState {
             || self.options.processing.queues.clone(),
             |queue| vec![queue],
         )
+    }
+
+    /// What passwords are sealed with, and opened.
+    pub(crate) fn secret_key(&self) -> Option<&SecretKey> {
+        self.options.processing.secret_key.as_ref()
     }
 
     /// The queue for what names none.

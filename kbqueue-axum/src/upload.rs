@@ -50,6 +50,10 @@ pub(crate) struct UploadForm {
     /// Not processed before.
     #[schema(nullable = false)]
     available_at: Option<jiff::Timestamp>,
+    /// What opens the files, where they are encrypted. Stored only sealed, under the server's secret key,
+    /// and refused where it has none.
+    #[schema(nullable = false, max_length = 127, format = Password)]
+    password: Option<String>,
     /// One or more PDFs.
     #[schema(content_media_type = "application/pdf", value_type = Vec<String>, format = Binary, min_items = 1)]
     files: Vec<Vec<u8>>,
@@ -139,7 +143,8 @@ impl Taking {
                 self.take_file(field).await?;
             } else if self.documents.is_empty() {
                 let mut settings = std::mem::take(&mut self.settings);
-                self.in_time(settings.take(field)).await?;
+                let has_key = self.state.secret_key().is_some();
+                self.in_time(settings.take(field, has_key)).await?;
                 self.settings = settings;
             } else {
                 let detail = "form fields go before the files they are for";
@@ -277,6 +282,9 @@ impl Taking {
         document.priority = self.settings.priority;
         document.available_at = self.settings.available_at;
         document.metadata.clone_from(&self.settings.metadata);
+        if let (Some(password), Some(key)) = (&self.settings.password, self.state.secret_key()) {
+            document.password = Some(password.seal(key, document.id));
+        }
         if let Some(key) = &self.key {
             // The files of one request share its key, and are told apart by their place in it.
             document.dedupe = Dedupe::Key(format!("{key}/{}", self.documents.len()));

@@ -200,7 +200,7 @@ async fn wrong_form_fields_are_named() {
         ("priority", "40000"),
         ("metadata", "{"),
         ("available_at", "tomorrow"),
-        ("password", "secret"),
+        ("password", "secret"), // and no key to seal it with
         ("file", PDF),
         ("colour", "blue"),
     ] {

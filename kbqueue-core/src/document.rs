@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use crate::blob::BlobRef;
 use crate::chunk::ChunkOptions;
+use crate::extract::ExtractError;
 use crate::lifecycle::Lifecycle;
 use crate::output::FailedPage;
 use crate::queue::QueueName;
+use crate::secret::{Password, SealedPassword, SecretKey};
 use crate::state::{Event, Outcome, State};
 
 /// Names a document for ever. A `UUIDv7`, so that ids sort by the time they were made.
@@ -88,6 +90,8 @@ pub struct NewDocument {
     pub chunking: Option<ChunkOptions>,
     /// The caller's own data, carried along. Default: `null`.
     pub metadata: Value,
+    /// What opens it, sealed for `id` under the key that the workers have. Default: none.
+    pub password: Option<SealedPassword>,
 }
 
 impl NewDocument {
@@ -106,6 +110,7 @@ impl NewDocument {
             dedupe: Dedupe::default(),
             chunking: None,
             metadata: Value::Null,
+            password: None,
         }
     }
 
@@ -123,7 +128,14 @@ impl NewDocument {
                     .as_deref()
                     .map(|t| format!("of {t}"))
                     .unwrap_or_default();
-                Some(format!("content:{}:{settings}:{tenant}", self.blob.sha256))
+                // One without a password does not stand for one that has it. Which one it is stays out
+                // of it: the key is stored as it is.
+                let password = match self.password {
+                    Some(_) => "+password",
+                    None => "",
+                };
+                let sha256 = &self.blob.sha256;
+                Some(format!("content:{sha256}:{settings}{password}:{tenant}"))
             }
         }
     }
@@ -248,6 +260,8 @@ pub struct Document {
     pub chunking: Option<ChunkOptions>,
     /// The caller's own data.
     pub metadata: Value,
+    /// What opens it, sealed, where one was given.
+    pub password: Option<SealedPassword>,
     /// What it says about itself; empty until it was opened.
     pub properties: Properties,
     /// Pages of the generation being written, or written last, that could not be read.
@@ -258,6 +272,31 @@ pub struct Document {
     pub lifecycle: Lifecycle,
     /// How the last [`MAX_ATTEMPTS`] attempts ended, oldest first.
     pub attempts: Vec<Attempt>,
+}
+
+impl Document {
+    /// The password that it was given, if any.
+    ///
+    /// # Errors
+    /// Permanent where there is no key, or where it was sealed with another one.
+    pub fn open_password(&self, key: Option<&SecretKey>) -> Result<Option<Password>, ExtractError> {
+        let Some(sealed) = &self.password else {
+            return Ok(None);
+        };
+        let Some(key) = key else {
+            return Err(ExtractError::permanent(
+                "it has a password that nothing here opens: set the secret key (KBQUEUE_SECRET_KEY) \
+                 that it was uploaded under, and retry it",
+            ));
+        };
+        let password = sealed.open(key, self.id);
+        password.map(Some).map_err(|_| {
+            ExtractError::permanent(
+                "its password was sealed with another secret key than KBQUEUE_SECRET_KEY is now: set \
+                 the key that it was uploaded under and retry it, or upload it again",
+            )
+        })
+    }
 }
 
 /// The longest file name that is kept, in bytes.
@@ -325,10 +364,14 @@ mod tests {
             chunking: Some(ChunkOptions::default()),
             ..plain.clone()
         };
-        let keys: std::collections::HashSet<_> = [&plain, &tenant, &nameless, &cut]
+        let locked = NewDocument {
+            password: Some(SealedPassword::from_stored("sealed".into())),
+            ..plain.clone()
+        };
+        let keys: std::collections::HashSet<_> = [&plain, &tenant, &nameless, &cut, &locked]
             .map(NewDocument::dedupe_key)
             .into();
-        assert_eq!(keys.len(), 4);
+        assert_eq!(keys.len(), 5);
         let again = NewDocument {
             id: DocumentId::new(),
             filename: "b.pdf".into(),

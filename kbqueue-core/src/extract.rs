@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 
 use crate::document::{DocumentId, Properties};
 use crate::output::Provenance;
+use crate::secret::Password;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -48,6 +49,8 @@ pub struct ExtractRequest {
     pub media_type: String,
     /// The page to begin with, from 1.
     pub first_page: u32,
+    /// What opens them, where one was given.
+    pub password: Option<Password>,
 }
 
 impl ExtractRequest {
@@ -60,6 +63,7 @@ impl ExtractRequest {
             size_bytes,
             media_type: "application/pdf".to_owned(),
             first_page: 1,
+            password: None,
         }
     }
 }

@@ -106,7 +106,13 @@ impl Extractor for PdfExtractor {
     async fn extract(&self, request: ExtractRequest) -> Result<Extraction, ExtractError> {
         let file = read_only(request.file, request.size_bytes)?;
         let templates = self.templates.clone();
-        let source = Source::new(templates, file, request.size_bytes, &self.options);
+        let source = Source::new(
+            templates,
+            file,
+            request.size_bytes,
+            request.password,
+            &self.options,
+        );
         let reading = document::read(source, request.first_page).await?;
         tracing::debug!(
             document = %request.document,

@@ -43,7 +43,9 @@ pub fn init_with(open: fn(File, u64) -> Result<Box<dyn Pages>, ExtractError>) {
     if let Some((setup, host)) = control::Setup::from_args(env::args_os().skip(1))
         && control::has_host()
     {
-        template::run(setup, host, |_| Ok(Box::new(open)));
+        template::run(setup, host, |_| {
+            Ok(Box::new(move |file, size_bytes, _| open(file, size_bytes)))
+        });
     }
     crate::set_initialised();
 }

@@ -8,8 +8,10 @@
 mod reader;
 mod writer;
 
+use std::io::{self, Read};
+
 use kbqueue_core::extract::ExtractedPage;
-use kbqueue_core::{ExtractError, Properties};
+use kbqueue_core::{ExtractError, Password, Properties};
 
 pub(crate) use reader::decode;
 pub(crate) use writer::{encode_needs_ocr, encode_opened, encode_page, encode_refused};
@@ -70,6 +72,29 @@ pub(crate) enum Malformed {
     Utf8,
     #[error("it has a value that makes no sense")]
     Value,
+}
+
+/// The first message to a child: the length of the password in one byte, and the password; 0 for none.
+/// It comes with no command to the template, which is to see nothing of any document.
+pub(crate) fn encode_opening(password: Option<&Password>) -> Vec<u8> {
+    let password = password.map_or("", Password::reveal);
+    let length = u8::try_from(password.len()).expect("a password has at most 127 bytes");
+    let mut message = vec![length];
+    message.extend_from_slice(password.as_bytes());
+    message
+}
+
+/// The opposite, in the child.
+pub(crate) fn read_opening(mut from: impl Read) -> io::Result<Option<Password>> {
+    let mut length = [0];
+    from.read_exact(&mut length)?;
+    let mut password = vec![0; length[0].into()];
+    from.read_exact(&mut password)?;
+    let password = String::from_utf8(password).map_err(io::Error::other)?;
+    if password.is_empty() {
+        return Ok(None);
+    }
+    Password::new(password).map(Some).map_err(io::Error::other)
 }
 
 /// Pages `first..=last` are wanted, one frame each, in order, up to the first that needs OCR. Two

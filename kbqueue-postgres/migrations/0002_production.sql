@@ -7,6 +7,9 @@ alter table kbqueue.queues
     add column max_queued bigint,
     add column full_at    bigint;                          -- when its rate tokens are all there again; null: now
 
+-- What opens an encrypted document: sealed, in Base64; null for one without a password.
+alter table kbqueue.details add column password text;
+
 -- Who wants to hear of what.
 create table kbqueue.endpoints (
     queue    text collate "C" not null,

@@ -8,7 +8,7 @@
 select
     d.id, d.queue, d.line, d.due, d.state, d.version, d.available_at, d.lease_id, d.lease_expires_at,
     d.deleted_at, d.lifecycle, d.priority, d.attempts,
-    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties,
+    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties, e.password,
     e.created_at, f.failed_pages, f.failed_causes
 from unnest(
     $1::text[], $2::text[], $3::integer[], $4::bigint[], $5::uuid[], $6::bigint[]

@@ -19,7 +19,7 @@ with found as materialized (
 select
     t.turn, d.id, d.queue, d.line, d.due, d.state, d.version, d.available_at, d.lease_id,
     d.lease_expires_at, d.deleted_at, d.lifecycle, d.priority, d.attempts,
-    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties,
+    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties, e.password,
     e.created_at, p.failed_pages, p.failed_causes
 from found as f
 cross join lateral (

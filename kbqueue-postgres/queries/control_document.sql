@@ -8,7 +8,7 @@ with locked as materialized (
 select
     d.id, d.queue, d.line, d.due, d.state, d.version, d.available_at, d.lease_id, d.lease_expires_at,
     d.deleted_at, d.lifecycle, d.priority, d.attempts,
-    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties,
+    e.tenant, e.filename, e.media_type, e.sha256, e.size_bytes, e.chunking, e.metadata, e.properties, e.password,
     e.created_at, f.failed_pages, f.failed_causes,
     coalesce($2::bigint, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint) as now
 from locked as d

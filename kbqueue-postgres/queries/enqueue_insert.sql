@@ -1,6 +1,7 @@
 -- Takes documents in, in the first state of their lives, where nothing stands in their way.
 -- $1..$13: arrays of id, queue, line, tenant, priority, available_at (null: now), dedupe_key, filename,
 --     media_type, sha256, size_bytes, chunking, metadata. $14: now, in tests. No id and no key twice.
+-- $19: array of password.
 -- $15: channel. $16: what to tell where all were taken in, $17 where only some were. $18: whether this statement is
 --     a transaction of its own.
 -- Result: id of each document inserted, and whether it got its key; one that did not is to be deleted. Where nobody
@@ -14,10 +15,10 @@
 with n as materialized (
     select * from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bytea[],
-        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[]
+        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $19::text[]
     ) as n (
         id, queue, line, tenant, priority, available_at, dedupe_key, filename, media_type, sha256,
-        size_bytes, chunking, metadata
+        size_bytes, chunking, metadata, password
     )
 ),
 guard as materialized (
@@ -72,10 +73,11 @@ kept as materialized (
 ),
 detailed as (
     insert into kbqueue.details (
-        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, dedupe_key, created_at
+        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, password, dedupe_key,
+        created_at
     )
     select
-        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, dedupe_key, now
+        id, tenant, filename, media_type, sha256, size_bytes, chunking, metadata, password, dedupe_key, now
     from kept
 ),
 counted as (

@@ -8,7 +8,7 @@ use kbqueue_core::output::{FailedPage, PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
     BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, QueueSettings,
-    State,
+    SealedPassword, State,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
@@ -253,6 +253,9 @@ fn decode_document(row: &PgRow, held: &Held) -> Decoded<Document> {
         blob: blob(row)?,
         chunking: chunking.map(serde_json::from_str).transpose()?,
         metadata: serde_json::from_str(row.try_get("metadata")?)?,
+        password: row
+            .try_get::<Option<String>, _>("password")?
+            .map(SealedPassword::from_stored),
         properties: serde_json::from_str(row.try_get("properties")?)?,
         failed_pages: failed
             .into_iter()

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{DocumentId, NewDocument, Notice, QueueName, State};
+use kbqueue_core::{DocumentId, NewDocument, Notice, QueueName, SealedPassword, State};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -199,7 +199,13 @@ async fn insert(
         .bind(session.sender.channel())
         .bind(session.sender.message(&notices))
         .bind(session.sender.look_again())
-        .bind(session.alone);
+        .bind(session.alone)
+        .bind(
+            given
+                .iter()
+                .map(|d| d.password.as_ref().map(SealedPassword::as_str))
+                .collect::<Vec<_>>(),
+        );
     let rows = session.all(query).await?;
     let (mut made, mut lost) = (HashSet::with_capacity(rows.len()), Vec::new());
     let mut limited = false;

@@ -10,8 +10,8 @@ use kbqueue_core::lifecycle::{Cursor, Generation, LastSettlement, Lease, Lifecyc
 use kbqueue_core::output::FailedPage;
 use kbqueue_core::store::Result;
 use kbqueue_core::{
-    BlobRef, ChunkOptions, Document, DocumentId, LeaseId, NewDocument, Progress, QueueName, State,
-    StoreError,
+    BlobRef, ChunkOptions, Document, DocumentId, LeaseId, NewDocument, Progress, QueueName,
+    SealedPassword, State, StoreError,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -281,6 +281,8 @@ pub(crate) struct Fixed<'a> {
     pub(crate) chunking: Option<ChunkOptions>,
     #[serde(default, skip_serializing_if = "is_null")]
     metadata: Cow<'a, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<Cow<'a, SealedPassword>>,
     created_at: i64,
 }
 
@@ -293,6 +295,7 @@ impl<'a> Fixed<'a> {
             size_bytes: new.blob.size_bytes,
             chunking: new.chunking,
             metadata: Cow::Borrowed(&new.metadata),
+            password: new.password.as_ref().map(Cow::Borrowed),
             created_at: now.as_microsecond(),
         }
     }
@@ -305,6 +308,7 @@ impl<'a> Fixed<'a> {
             size_bytes: document.blob.size_bytes,
             chunking: document.chunking,
             metadata: Cow::Borrowed(&document.metadata),
+            password: document.password.as_ref().map(Cow::Borrowed),
             created_at: document.created_at.as_microsecond(),
         }
     }
@@ -354,6 +358,7 @@ impl Row {
             },
             chunking: fixed.chunking,
             metadata: fixed.metadata.into_owned(),
+            password: fixed.password.map(Cow::into_owned),
             properties: history.properties,
             failed_pages: history.failed_pages,
             created_at: time(fixed.created_at).map_err(unreadable)?,

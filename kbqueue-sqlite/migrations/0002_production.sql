@@ -6,6 +6,9 @@ alter table kbqueue_queues add column settings text;
 -- When the queue's rate tokens are all there again; null where they are.
 alter table kbqueue_queues add column full_at integer;
 
+-- What opens an encrypted document: sealed, in Base64; null for one without a password.
+alter table kbqueue_documents add column password text;
+
 -- Who wants to hear of a queue's documents.
 create table kbqueue_endpoints (
     queue    text not null,

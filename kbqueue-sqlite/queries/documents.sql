@@ -68,7 +68,7 @@ select iif(
         d.available_at, coalesce(d.lease_id, 0), coalesce(d.lease_expires_at, 0),
         coalesce(d.deleted_at, 0), d.lifecycle,
         d.priority, d.filename, d.media_type, d.sha256, d.size_bytes, coalesce(d.chunking, 0),
-        d.metadata, d.properties, d.created_at, d.attempts
+        d.metadata, d.properties, d.created_at, d.attempts, coalesce(d.password, 0)
     ) < x'',
     json_array(
         json_array(
@@ -77,7 +77,7 @@ select iif(
         ),
         (select tenant from kbqueue_lines where id = d.line),
         d.priority, d.filename, d.media_type, d.sha256, d.size_bytes, d.chunking, d.metadata,
-        d.properties, d.created_at, d.attempts,
+        d.properties, d.created_at, d.attempts, d.password,
         json((
             select json_group_array(json_object('page', number, 'cause', failure))
             from kbqueue_pages as p

@@ -12,7 +12,7 @@ use kbqueue_core::output::{PageSource, Provenance};
 use kbqueue_core::store::Result;
 use kbqueue_core::{
     BlobRef, Chunk, Document, DocumentId, Image, LeaseId, Page, Progress, QueueName, QueueSettings,
-    State,
+    SealedPassword, State,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -176,6 +176,7 @@ struct DocumentRow<'a>(
     #[serde(borrow)] Cow<'a, str>,
     i64,
     #[serde(borrow)] Cow<'a, str>,
+    Option<SealedPassword>,
     Vec<FailedPage>,
 );
 
@@ -274,6 +275,7 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
         properties,
         created_at,
         attempts,
+        password,
         failed_pages,
     ) = row;
     let held = decode_held(held)?;
@@ -290,6 +292,7 @@ fn decode_document(row: DocumentRow<'_>) -> Decoded<(Held, Document)> {
         blob: BlobRef { sha256, size_bytes },
         chunking: serde_json::from_str(&chunking)?,
         metadata: serde_json::from_str(&metadata)?,
+        password,
         properties: serde_json::from_str(&properties)?,
         failed_pages,
         created_at: time(created_at)?,

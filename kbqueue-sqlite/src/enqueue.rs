@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use kbqueue_core::error::BoxError;
 use kbqueue_core::lifecycle::Lifecycle;
 use kbqueue_core::store::{Enqueued, Result};
-use kbqueue_core::{ChunkOptions, DocumentId, NewDocument, Notice, QueueName, State};
+use kbqueue_core::{
+    ChunkOptions, DocumentId, NewDocument, Notice, QueueName, SealedPassword, State,
+};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -237,6 +239,7 @@ struct Inserted<'a>(
     u64,
     Option<ChunkOptions>,
     &'a Value,
+    Option<&'a SealedPassword>,
 );
 
 /// New documents as the parameters of the statements that take them in.
@@ -272,6 +275,7 @@ impl Parameters {
                 document.blob.size_bytes,
                 document.chunking,
                 &document.metadata,
+                document.password.as_ref(),
             ));
         }
         let lines: Vec<_> = ready.iter().map(|((q, t), n)| (q, t, n)).collect();

@@ -11,12 +11,12 @@ use kbqueue_core::outbox::{
     Delivery, DeliveryOutcome, DeliveryRequest, DeliverySettlement, Endpoint, Outbox,
 };
 use kbqueue_core::store::Result;
-use kbqueue_core::{Backoff, LeaseId, Notice, QueueName};
+use kbqueue_core::{Backoff, LeaseId, Notice, QueueName, SecretKey};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::secret::SecretKey;
+use crate::secret::Secret;
 use crate::{WebhookError, guard};
 
 /// How much longer than a request its lease lasts, for the settlement behind it.
@@ -269,7 +269,7 @@ impl Deliverer {
         endpoint: &Endpoint,
     ) -> std::result::Result<StatusCode, String> {
         let url = self.target(&endpoint.url)?;
-        let secret = self.key.open(&endpoint.secret, endpoint.id);
+        let secret = Secret::open(&endpoint.secret, &self.key, endpoint.id);
         let secret = secret.map_err(|error| error.to_string())?;
         let body = self.body(delivery).await.map_err(|error| chain(&error))?;
         let body = body.to_string();

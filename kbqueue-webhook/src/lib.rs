@@ -41,7 +41,8 @@ use kbqueue_core::outbox::{Endpoint, EndpointId, EventKind};
 use uuid::Uuid;
 
 pub use self::deliverer::{Deliverer, DelivererOptions};
-pub use self::secret::{InvalidSecret, Secret, SecretKey};
+pub use self::secret::{InvalidSecret, Secret};
+pub use kbqueue_core::SecretKey;
 
 /// Why an endpoint or a deliverer cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub fn endpoint(
         id,
         queue,
         url: url.to_owned(),
-        secret: key.seal(secret, id),
+        secret: secret.seal(key, id),
         events,
         disabled: None,
     })

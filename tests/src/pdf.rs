@@ -81,6 +81,46 @@ pub fn write_pdf(out: &mut impl Write, pages: u32, image_bytes: usize) -> io::Re
     pdf.finish()
 }
 
+/// What opens [`locked_pdf`].
+pub const LOCKED_PASSWORD: &str = "open sesame";
+/// What stands on its only page.
+pub const LOCKED_TEXT: &str = "Behind the lock";
+
+/// A PDF that is encrypted (40-bit RC4) under [`LOCKED_PASSWORD`].
+#[must_use]
+pub fn locked_pdf() -> Vec<u8> {
+    // Computed once with that password, "owner" as the owner's, and the content as object 5.
+    const OWNER: &str = "8eeb095811aa015a6b5a146ef5738f0163a1708027c4864f3411c83c0e76a901";
+    const USER: &str = "66d251e0099be354ea505fdd0236494c137bab0051db36ee613d7dc2fdcd850c";
+    const CONTENT: &str = "5efaf6abf378dcb7947986ebb98cffa96be0c724defc74\
+                           54b93a0dfdbac0596fda6f840af59040676c7883b80e39";
+    let content: Vec<u8> = (0..CONTENT.len() / 2)
+        .map(|at| u8::from_str_radix(&CONTENT[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let mut out = Vec::new();
+    let mut pdf = Objects {
+        out: &mut out,
+        written: 0,
+        offsets: Vec::new(),
+    };
+    pdf.raw(b"%PDF-1.7\n").unwrap();
+    for object in [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Count 1 /Kids [4 0 R] >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R \
+         /Resources << /Font << /F1 3 0 R >> >> >>",
+    ] {
+        pdf.object(object.as_bytes()).unwrap();
+    }
+    pdf.stream("", &content).unwrap();
+    let encrypt = format!(
+        "/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{OWNER}> /U <{USER}> >> /ID [<00> <00>]"
+    );
+    pdf.finish_with(&encrypt).unwrap();
+    out
+}
+
 struct Objects<'a, W> {
     out: &'a mut W,
     written: usize,
@@ -107,7 +147,12 @@ impl<W: Write> Objects<'_, W> {
         self.object(&body)
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(self) -> io::Result<()> {
+        self.finish_with("")
+    }
+
+    /// With these entries in the trailer.
+    fn finish_with(mut self, entries: &str) -> io::Result<()> {
         let start = self.written;
         let size = self.offsets.len() + 1;
         let mut table = format!("xref\n0 {size}\n0000000000 65535 f \n");
@@ -116,7 +161,7 @@ impl<W: Write> Objects<'_, W> {
         }
         write!(
             table,
-            "trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
+            "trailer << /Size {size} /Root 1 0 R {entries} >>\nstartxref\n{start}\n%%EOF\n"
         )
         .unwrap();
         self.raw(table.as_bytes())

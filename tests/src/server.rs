@@ -39,6 +39,14 @@ impl Server {
     /// # Panics
     /// Where it does not come up.
     pub async fn start(directory: &Path, flags: &[&str]) -> Self {
+        Self::start_with(directory, flags, &[]).await
+    }
+
+    /// The same with more environment variables.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn start_with(directory: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(program::build("kbqueue-server", "kbqueue-server"))
             .args(["--blobs", "file:blobs"])
             .args(if flags.contains(&"--listen") {
@@ -54,6 +62,8 @@ impl Server {
             .args(flags)
             .current_dir(directory)
             .env("KBQUEUE_PDFIUM", program::pdfium())
+            .env_remove("KBQUEUE_SECRET_KEY")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use kbqueue::error::chain;
-use kbqueue::{BlobStore, QueueName, Store};
+use kbqueue::{BlobStore, QueueName, SecretKey, Store};
 
 /// Processes PDFs from the command line: in goes a file, out come chunks of text.
 #[derive(Parser)]
@@ -65,6 +65,11 @@ struct Place {
         global = true
     )]
     queue: Vec<QueueName>,
+
+    /// What passwords of documents are stored under: 32 bytes in Base64 (`openssl rand -base64 32`), the
+    /// same for all servers and workers of a store
+    #[arg(long, env = "KBQUEUE_SECRET_KEY", hide_env_values = true, value_parser = SecretKey::parse, value_name = "KEY", global = true)]
+    secret_key: Option<SecretKey>,
 }
 
 #[derive(Subcommand)]

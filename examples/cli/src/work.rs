@@ -144,6 +144,7 @@ impl Options {
         }
         processing.chunking = ChunkOptions::new(self.chunk_min, self.chunk_max, self.chunk_overlap)
             .map_err(|error| Failure::Told(error.to_string()))?;
+        processing.secret_key.clone_from(&place.secret_key);
         Ok(processing)
     }
 }

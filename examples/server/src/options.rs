@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use kbqueue::axum::{ApiOptions, Tokens};
 use kbqueue::pdf::{OcrMode, PdfOptions};
 use kbqueue::state::CrashLimits;
-use kbqueue::{ChunkOptions, ProcessorOptions, QueueName};
+use kbqueue::{ChunkOptions, ProcessorOptions, QueueName, SecretKey};
 
 /// Takes PDFs in over HTTP and gives their text back in chunks.
 ///
@@ -62,6 +62,11 @@ pub(crate) struct Options {
     /// Token that allows reading
     #[arg(long, env = "KBQUEUE_READER_TOKEN", hide_env_values = true, value_parser = token, value_name = "TOKEN")]
     reader_token: Option<String>,
+
+    /// What passwords of documents are stored under: 32 bytes in Base64 (`openssl rand -base64 32`), the same
+    /// for all servers and workers of a store. Without it, uploads with a password are refused
+    #[arg(long, env = "KBQUEUE_SECRET_KEY", hide_env_values = true, value_parser = SecretKey::parse, value_name = "KEY")]
+    secret_key: Option<SecretKey>,
 
     /// Where the API is mounted
     #[arg(long, env = "KBQUEUE_PREFIX", default_value = "/api/medical/knowledge", value_parser = prefix, value_name = "PATH")]
@@ -233,6 +238,7 @@ impl Options {
         }
         options.chunking = ChunkOptions::new(self.chunk_min, self.chunk_max, self.chunk_overlap)
             .map_err(|error| format!("{error} (--chunk-min, --chunk-max, --chunk-overlap)"))?;
+        options.secret_key.clone_from(&self.secret_key);
         Ok(options)
     }
 

@@ -105,6 +105,7 @@ fn new_document(new: NewDocument, now: jiff::Timestamp) -> Document {
         blob: new.blob,
         chunking: new.chunking,
         metadata: new.metadata,
+        password: new.password,
         properties: Properties::default(),
         failed_pages: Vec::new(),
         created_at: now,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::chunk::ChunkOptions;
 use crate::queue::QueueName;
 use crate::retry::RetryPolicy;
+use crate::secret::SecretKey;
 use crate::state::CrashLimits;
 
 /// How a processor works. Defaults stand at each field.
@@ -36,6 +37,8 @@ pub struct ProcessorOptions {
     pub fingerprint_grace: Duration,
     /// How text is cut where the document does not say. Default: 1,000 to 2,000 characters.
     pub chunking: ChunkOptions,
+    /// What opens the passwords that documents are stored with. Default: none, and those documents fail.
+    pub secret_key: Option<SecretKey>,
 }
 
 impl Default for ProcessorOptions {
@@ -54,6 +57,7 @@ impl Default for ProcessorOptions {
             crash_limits: CrashLimits::default(),
             fingerprint_grace: Duration::from_secs(600),
             chunking: ChunkOptions::default(),
+            secret_key: None,
         }
     }
 }

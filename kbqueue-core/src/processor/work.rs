@@ -213,6 +213,9 @@ impl<'a> Work<'a> {
     }
 
     async fn open(&self) -> Result<Extraction, Stop> {
+        let password = self
+            .document
+            .open_password(self.inner.options.secret_key.as_ref())?;
         let blob = &self.document.blob;
         let file = self
             .inner
@@ -229,6 +232,7 @@ impl<'a> Work<'a> {
             size_bytes: blob.size_bytes,
             media_type: self.document.media_type.clone(),
             first_page: self.cursor.pages + 1,
+            password,
         };
         Ok(self.inner.extractor.extract(request).await?)
     }

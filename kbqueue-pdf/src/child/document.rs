@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use kbqueue_core::extract::ExtractedPage;
-use kbqueue_core::{ExtractError, Properties};
+use kbqueue_core::{ExtractError, Password, Properties};
 
 use super::images::Images;
 use super::info::{self, Outline};
@@ -32,7 +32,7 @@ const REOPEN_AT_MOST: u32 = 20;
 pub(crate) struct OpenDocument {
     library: Library,
     source: Rc<Source>,
-    password: Option<String>,
+    password: Option<Password>,
     document: Document,
     outline: Outline,
     images: Images,
@@ -52,7 +52,7 @@ impl OpenDocument {
         library: Library,
         file: File,
         size_bytes: u64,
-        password: Option<&str>,
+        password: Option<&Password>,
         wanted: Wanted,
     ) -> Result<Self, ExtractError> {
         let mut source = Rc::new(Source::new(file, size_bytes));
@@ -74,7 +74,7 @@ impl OpenDocument {
         let opened_at_bytes = source.bytes_read();
         Ok(Self {
             library,
-            password: password.map(str::to_owned),
+            password: password.cloned(),
             document,
             outline,
             images: Images::default(),
@@ -140,7 +140,7 @@ impl OpenDocument {
             return;
         }
         // If it fails, the old one still serves.
-        if let Ok(document) = Document::open(self.library, &self.source, self.password.as_deref()) {
+        if let Ok(document) = Document::open(self.library, &self.source, self.password.as_ref()) {
             self.document = document;
         }
         self.opened_at_bytes = self.source.bytes_read();
@@ -187,7 +187,7 @@ fn what_else(start: &[u8]) -> &'static str {
 fn try_open(
     library: Library,
     source: &Rc<Source>,
-    password: Option<&str>,
+    password: Option<&Password>,
 ) -> Result<Result<Document, OpenFailure>, ExtractError> {
     let opened = Document::open(library, source, password);
     match source.take_failure() {
@@ -222,8 +222,8 @@ fn refused(failure: OpenFailure, with_password: bool) -> ExtractError {
                 .to_owned()
         }
         OpenFailure::Password => {
-            "the PDF is encrypted and needs a password to open: upload it again without the \
-             encryption"
+            "the PDF is encrypted and needs a password to open: upload it again with its password, or \
+             without the encryption"
                 .to_owned()
         }
         OpenFailure::Security => {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use kbqueue_core::extract::ExtractedPage;
-use kbqueue_core::{ExtractError, Properties};
+use kbqueue_core::{ExtractError, Password, Properties};
 
 use super::document::OpenDocument;
 use super::ocr::Ocr;
@@ -13,7 +13,9 @@ use super::page::{Reader, Wanted};
 use super::raw::Library;
 use crate::control::WantedSetup;
 use crate::options::OcrMode;
-use crate::protocol::{Request, encode_needs_ocr, encode_opened, encode_page, encode_refused};
+use crate::protocol::{
+    Request, encode_needs_ocr, encode_opened, encode_page, encode_refused, read_opening,
+};
 
 /// A document that gives its pages.
 #[cfg_attr(
@@ -50,8 +52,9 @@ impl Pages for OpenDocument {
     }
 }
 
-/// Opens the document in the first so many bytes of a file.
-pub(crate) type Open = Box<dyn Fn(File, u64) -> Result<Box<dyn Pages>, ExtractError>>;
+/// Opens the document in the first so many bytes of a file, with its password where it was given one.
+pub(crate) type Open =
+    Box<dyn Fn(File, u64, Option<&Password>) -> Result<Box<dyn Pages>, ExtractError>>;
 
 /// Loads what is wanted, so that nothing has to be read from files later.
 ///
@@ -75,8 +78,8 @@ pub(crate) fn wanted(setup: &WantedSetup) -> Result<Wanted, String> {
 
 /// What opens PDFs.
 pub(crate) fn pdfs(library: Library, wanted: Wanted) -> Open {
-    Box::new(move |file, size_bytes| {
-        let document = OpenDocument::open(library, file, size_bytes, None, wanted.clone())?;
+    Box::new(move |file, size_bytes, password| {
+        let document = OpenDocument::open(library, file, size_bytes, password, wanted.clone())?;
         Ok(Box::new(document))
     })
 }
@@ -87,7 +90,8 @@ pub(crate) fn pdfs(library: Library, wanted: Wanted) -> Open {
 /// The host has gone.
 pub(crate) fn serve(open: &Open, document: File, size_bytes: u64) -> io::Result<()> {
     let mut session = HostSocket;
-    let mut pages = match open(document, size_bytes) {
+    let password = read_opening(&mut session)?;
+    let mut pages = match open(document, size_bytes, password.as_ref()) {
         Ok(pages) => pages,
         Err(error) => return session.write_all(&encode_refused(&error)),
     };

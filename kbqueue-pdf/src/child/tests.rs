@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::rc::Rc;
 
+use kbqueue_core::Password;
 use kbqueue_core::extract::ExtractedPage;
 use kbqueue_core::output::PageSource;
 
@@ -110,15 +111,20 @@ fn documents_in_one_process() {
     pages_with_ocr(library);
 }
 
-/// Missing and wrong are two errors.
+/// Missing and wrong are two errors, and the right one opens.
 fn passwords(library: Library) {
-    let zeros = "0".repeat(64);
-    let encrypt = format!(
-        "/Encrypt << /Filter /Standard /V 1 /R 2 /O <{zeros}> /U <{zeros}> /P -4 >> /ID [<00> <00>]"
-    );
+    // Of "open sesame", computed once.
+    let encrypt = "/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 \
+        /O <8eeb095811aa015a6b5a146ef5738f0163a1708027c4864f3411c83c0e76a901> \
+        /U <66d251e0099be354ea505fdd0236494c137bab0051db36ee613d7dc2fdcd850c> >> /ID [<00> <00>]";
+    let open = |password: Option<&str>| {
+        let (file, len) = file("", "", &[], encrypt);
+        let password = password.map(|text| Password::new(text.to_owned()).unwrap());
+        OpenDocument::open(library, file, len, password.as_ref(), Wanted::default())
+    };
+    assert_eq!(open(Some("open sesame")).ok().unwrap().total_pages(), 1);
     for (password, expected) in [(None, "needs a password"), (Some("guess"), "another one")] {
-        let (file, len) = file("", "", &[], &encrypt);
-        let opened = OpenDocument::open(library, file, len, password, Wanted::default());
+        let opened = open(password);
         let error = opened.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("guess"), "{error}");

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kbqueue_core::Properties;
 use kbqueue_core::error::chain;
 use kbqueue_core::{ExtractError, extract::ExtractedPage};
+use kbqueue_core::{Password, Properties};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -32,6 +32,7 @@ pub(crate) struct Source {
     templates: Templates,
     pub(crate) file: File,
     pub(crate) size_bytes: u64,
+    password: Option<Password>,
     pub(crate) page_timeout: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) strict: bool,
@@ -93,12 +94,14 @@ impl Source {
         templates: Templates,
         file: File,
         size_bytes: u64,
+        password: Option<Password>,
         options: &crate::PdfOptions,
     ) -> Self {
         Self {
             templates,
             file,
             size_bytes,
+            password,
             page_timeout: options.page_timeout,
             memory_bytes: options.memory_bytes,
             strict: options.strict,
@@ -192,22 +195,27 @@ impl Child {
         let template = source.template(skill);
         let forked = template.fork(&source.file, source.size_bytes).await;
         let forked = forked.map_err(not_forked)?;
-        let mut alive = source.alive();
-        if alive.closed {
-            template.kill(forked.id);
-        } else {
-            alive.ids.insert((skill, forked.id));
+        {
+            let mut alive = source.alive();
+            if alive.closed {
+                template.kill(forked.id);
+            } else {
+                alive.ids.insert((skill, forked.id));
+            }
         }
-        drop(alive);
         let session = UnixStream::from_std(forked.session).map_err(not_forked)?;
-        Ok(Self {
+        let mut child = Self {
             source: Arc::clone(source),
             skill,
             id: forked.id,
             session: BufReader::with_capacity(64 << 10, session),
             end: forked.end,
             born: Instant::now(),
-        })
+        };
+        let opening = protocol::encode_opening(source.password.as_ref());
+        // Fits into the socket of a child that has yet to read; of one that is dead its autopsy tells.
+        let _ = child.session.get_mut().write_all(&opening).await;
+        Ok(child)
     }
 
     /// Asks for pages.
@@ -331,7 +339,13 @@ mod tests {
         let (session, _theirs) = UnixStream::pair().unwrap();
         let (ended, told) = oneshot::channel();
         let child = Child {
-            source: Arc::new(Source::new(templates, document, 0, &PdfOptions::new(""))),
+            source: Arc::new(Source::new(
+                templates,
+                document,
+                0,
+                None,
+                &PdfOptions::new(""),
+            )),
             skill: Skill::Text,
             id: 1,
             session: BufReader::new(session),

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::ptr;
 use std::rc::Rc;
 
+use kbqueue_core::Password;
 use pdfium_render::prelude::{
     FPDF_BOOKMARK, FPDF_DOCUMENT, FPDF_FILEACCESS, FPDF_PAGE, FS_RECTF, Pdfium, PdfiumError,
     PdfiumLibraryBindings, PdfiumLibraryBindingsAccessor,
@@ -101,7 +102,7 @@ impl Document {
     pub(crate) fn open(
         library: Library,
         source: &Rc<Source>,
-        password: Option<&str>,
+        password: Option<&Password>,
     ) -> Result<Self, OpenFailure> {
         let source = Rc::clone(source);
         let mut access = FPDF_FILEACCESS {
@@ -114,7 +115,7 @@ impl Document {
         let handle = unsafe {
             library
                 .ffi
-                .FPDF_LoadCustomDocument(&raw mut access, password)
+                .FPDF_LoadCustomDocument(&raw mut access, password.map(Password::reveal))
         };
         if handle.is_null() {
             // Only now: a success does not reset the code.
