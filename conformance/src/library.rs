@@ -92,6 +92,9 @@ pub async fn all_images_are_listed_newest_first(store: &dyn Library, _: &TestClo
     }
     let found = image_positions(store, ImageQuery::new(queue("other"))).await;
     assert_eq!(found, [(other, 0)]);
+    let mut of_another = ImageQuery::new(default.clone());
+    of_another.document = Some(other);
+    assert_eq!(image_positions(store, of_another).await, []);
     let mut nothing = ImageQuery::new(default);
     nothing.limit = 0;
     assert_eq!(images(store, nothing, 0).await, []);

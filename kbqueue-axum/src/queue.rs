@@ -129,7 +129,7 @@ pub(crate) async fn settings(
 
 /// Change a queue's settings
 ///
-/// Every process obeys, within a second.
+/// Every process obeys from its next claim on.
 #[utoipa::path(
     put, path = "/queue", tag = "queue", params(QueueQuery), request_body = NewSettings,
     responses(

@@ -109,11 +109,14 @@ pub(crate) async fn overview(
     Ok((stats, processing))
 }
 
-/// The queues taken together. They count as paused when all are.
+/// The queues taken together. They count as paused when all are; a queue alone has all of its settings.
 pub(crate) async fn standing(
     store: &dyn Store,
     queues: &[QueueName],
 ) -> Result<QueueStats, StoreError> {
+    if let [one] = queues {
+        return store.stats(one).await;
+    }
     let mut all = QueueStats::default();
     all.settings.paused = !queues.is_empty();
     for queue in queues {

@@ -257,6 +257,7 @@ async fn limits_are_set_one_by_one_and_taken_away() {
         "max_processing": 4, "max_processing_per_tenant": 2, "max_queued": 1,
     });
     assert_eq!(all, expected);
+    assert_eq!(put(json!({})).await, expected, "what is left out stays");
     assert_eq!(bare(&service, Method::GET, "/queue").await.json(), expected);
     service.add("%PDF- one").await;
     let answer = service.upload(Form::new().file("b.pdf", "%PDF- two")).await;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use kbqueue::error::chain;
-use kbqueue::{BlobStore, QueueName, SecretKey, Store};
+use kbqueue::{BlobStore, FullStore, QueueName, SecretKey};
 
 /// Processes PDFs from the command line: in goes a file, out come chunks of text.
 #[derive(Parser)]
@@ -147,11 +147,9 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 impl Place {
-    async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+    async fn store(&self) -> Result<Arc<dyn FullStore>, Failure> {
         let store = kbqueue::connect(&self.store).await;
-        let store: Arc<dyn Store> =
-            store.map_err(|error| Failure::about(&format!("--store {}", self.store), &error))?;
-        Ok(store)
+        store.map_err(|error| Failure::about(&format!("--store {}", self.store), &error))
     }
 
     fn blobs(&self) -> Result<BlobStore, Failure> {
